@@ -1,0 +1,3 @@
+"""arena-core."""
+
+__version__ = "0.1.0"

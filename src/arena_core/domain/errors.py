@@ -1,0 +1,84 @@
+"""Everything that can be refused or go wrong, in one tree.
+
+ArenaError
+├── Rejected             the request itself is wrong; names the field and the remedy
+│   └── TooLarge         it is over a limit
+├── NotFound             there is no such thing, or it is somebody else's
+├── Conflict             the request is fine, but not now
+│   ├── IllegalTransition    not from this status
+│   ├── Ambiguous            a name fits several things
+│   ├── ConcurrentWrite      somebody else was faster
+│   └── AlreadyExists        the stream has begun already
+├── Unauthenticated      no credential, or a wrong or dead one
+├── Forbidden            the credential is good, but not for this
+├── Unavailable          not now; the same request may succeed later
+│   └── StorageFull      no space is left
+└── Corrupt              stored bytes are not what they were
+    └── UnknownEvent     an event that this release can't read
+
+What they mean over HTTP is said in one table, `entrypoints/http/errors.py`.
+"""
+
+
+class ArenaError(Exception):
+    """The root.  `str(error)` is one plain sentence for the user."""
+
+
+class Rejected(ArenaError):  # noqa: N818 -- reads as what happened to the request
+    """The request is wrong.  `field` names the part of it that is, if one does."""
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+class TooLarge(Rejected):
+    """A limit is exceeded."""
+
+
+class NotFound(ArenaError):  # noqa: N818
+    """There is no such thing in the caller's organisation."""
+
+
+class Conflict(ArenaError):  # noqa: N818
+    """The state of things does not allow it."""
+
+
+class IllegalTransition(Conflict):
+    """The status does not allow the command."""
+
+
+class Ambiguous(Conflict):
+    """A name fits more than one thing."""
+
+
+class ConcurrentWrite(Conflict):
+    """The stream is not at the version that the writer expected."""
+
+
+class AlreadyExists(Conflict):
+    """Something with this id has been created before."""
+
+
+class Unauthenticated(ArenaError):  # noqa: N818
+    """No credential, or one that is unknown, rotated or revoked."""
+
+
+class Forbidden(ArenaError):  # noqa: N818
+    """The credential is good, but does not allow this."""
+
+
+class Unavailable(ArenaError):  # noqa: N818
+    """Not now.  The same request may succeed later."""
+
+
+class StorageFull(Unavailable):
+    """No space is left where the log or the checkpoints are kept."""
+
+
+class Corrupt(ArenaError):  # noqa: N818
+    """Stored bytes are not the bytes that were stored."""
+
+
+class UnknownEvent(Corrupt):
+    """A stored event has a name or version that this release does not know."""

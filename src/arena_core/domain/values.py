@@ -1,0 +1,238 @@
+"""Values that several aggregates share, and the checks that keep them true."""
+
+import math
+import re
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from attrs import Attribute, field, frozen
+
+from arena_core.domain.errors import Rejected
+from arena_core.domain.ids import Digest, OrganisationId, TokenId
+
+LONGEST_NAME = 200
+LONGEST_DESCRIPTION = 10_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def trimmed(name: str, *, field: str = "name") -> str:
+    """Return `name` without surrounding space.  Raises `Rejected` if none is left."""
+    name = name.strip()
+    if not name:
+        raise Rejected(
+            f"The {field} is missing: give at least one character.", field=field
+        )
+    if len(name) > LONGEST_NAME:
+        raise Rejected(
+            f"The {field} has {len(name)} characters: use at most {LONGEST_NAME}.",
+            field=field,
+        )
+    return name
+
+
+def described(description: str) -> str:
+    """Return `description` without surrounding space, if it is short enough."""
+    description = description.strip()
+    if len(description) > LONGEST_DESCRIPTION:
+        raise Rejected(
+            f"The description has {len(description)} characters: "
+            f"use at most {LONGEST_DESCRIPTION}.",
+            field="description",
+        )
+    return description
+
+
+def finite(_: object, attribute: "Attribute[float]", value: float | None) -> None:
+    """Refuse NaN and infinity: JSON has neither, so an event with one is lost."""
+    if value is not None and not math.isfinite(value):
+        raise Rejected(f"The {attribute.name} must be finite.", field=attribute.name)
+
+
+def natural(_: object, attribute: "Attribute[int]", value: int | None) -> None:
+    """Refuse numbers below zero."""
+    if value is not None and value < 0:
+        raise Rejected(
+            f"The {attribute.name} must not be negative.", field=attribute.name
+        )
+
+
+def sha256(_: object, attribute: "Attribute[Digest]", value: str | None) -> None:
+    """Refuse what is not a SHA-256 in 64 lower-case hex digits."""
+    if value is not None and not _SHA256.fullmatch(value):
+        raise Rejected(f"The {attribute.name} is no SHA-256.", field=attribute.name)
+
+
+class ProjectKind(Enum):
+    """What a project is for; chosen at creation, for ever.  Agents have it too."""
+
+    CLASSIC = "classic"
+    ADVANCED = "advanced"
+
+    @property
+    def title(self) -> str:
+        return "Classic RL" if self is ProjectKind.CLASSIC else "Advanced Training"
+
+
+class Family(Enum):
+    """What a checkpoint answers: actions, predictions or text."""
+
+    RL = "rl"
+    SUPERVISED = "supervised"
+    LATENT = "latent"
+    LLM = "llm"
+
+
+class SourceKind(Enum):
+    GYM = "gym"
+    DATASET = "dataset"
+
+
+def _source_name(name: str) -> str:
+    return trimmed(name, field="source")
+
+
+@frozen
+class Source:
+    """Where an experiment's experience comes from."""
+
+    kind: SourceKind
+    name: str = field(converter=_source_name)
+
+
+@frozen
+class Scores:
+    """What the metrics say at a checkpoint's step; None where they say nothing."""
+
+    training: float | None = field(default=None, validator=finite)
+    evaluation: float | None = field(default=None, validator=finite)
+
+
+class CheckpointType(Enum):
+    BEST = "best"
+    FINAL = "final"
+    SPECIFIC = "specific"
+
+
+@frozen
+class CheckpointChoice:
+    """How an agent's checkpoint is picked.
+
+    `best` takes the highest evaluation score, `final` the largest step, and
+    `specific` the step that is named.  For the first two a named step is ignored.
+    """
+
+    type: CheckpointType
+    step: int | None = None
+
+
+class Scored(Protocol):
+    """A checkpoint as `choose` sees it."""
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def scores(self) -> Scores: ...
+
+
+C = TypeVar("C", bound=Scored)
+
+
+def choose(choice: CheckpointChoice, checkpoints: Sequence[C]) -> C:
+    """Return the one of `checkpoints` that `choice` means.
+
+    Ties of `best` go to the larger step; a checkpoint without an evaluation score
+    never beats one that has it.  Raises `Rejected` if nothing fits.
+    """
+    if not checkpoints:
+        raise Rejected(
+            "The experiment has no checkpoints: record one first.",
+            field="experiment_id",
+        )
+    match choice.type:
+        case CheckpointType.BEST:
+            return _best(checkpoints)
+        case CheckpointType.FINAL:
+            return max(checkpoints, key=lambda c: c.step)
+        case CheckpointType.SPECIFIC:
+            return _specific(choice.step, checkpoints)
+
+
+def _best(checkpoints: Sequence[C]) -> C:
+    scored = [
+        (c.scores.evaluation, c.step, c)
+        for c in checkpoints
+        if c.scores.evaluation is not None
+    ]
+    if not scored:
+        raise Rejected(
+            "No checkpoint has an evaluation score, so none is the best: record the "
+            "metric fitness at a checkpoint's step, or choose final or specific.",
+            field="checkpoint",
+        )
+    return max(scored, key=lambda entry: entry[:2])[2]
+
+
+def _specific(step: int | None, checkpoints: Sequence[C]) -> C:
+    if step is None:
+        raise Rejected("A specific checkpoint needs its step.", field="checkpoint.step")
+    for checkpoint in checkpoints:
+        if checkpoint.step == step:
+            return checkpoint
+    steps = ", ".join(str(c.step) for c in sorted(checkpoints, key=lambda c: c.step))
+    raise Rejected(
+        f"There is no checkpoint at step {step}: choose one of {steps}.",
+        field="checkpoint.step",
+    )
+
+
+class Role(Enum):
+    """What a caller may do in an organisation: read, change, or administer."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    MANAGER = "manager"
+
+    def covers(self, needed: "Role") -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class ActorKind(Enum):
+    USER = "user"
+    LIBRARY = "library"
+    SYSTEM = "system"
+
+
+@frozen
+class Actor:
+    """By whose hand: a user (through which token), the library, or a policy of ours."""
+
+    kind: ActorKind
+    name: str
+    token_id: TokenId | None = None
+
+    def __str__(self) -> str:
+        return (
+            self.name
+            if self.kind is ActorKind.LIBRARY
+            else f"{self.kind.value}:{self.name}"
+        )
+
+
+LIBRARY = Actor(ActorKind.LIBRARY, "library")
+
+
+def system(policy: str) -> Actor:
+    """Return the actor of one of our own policies."""
+    return Actor(ActorKind.SYSTEM, policy)
+
+
+@frozen
+class Caller:
+    """Who asks, for which organisation, with which rights."""
+
+    organisation: OrganisationId
+    actor: Actor
+    role: Role
