@@ -6,7 +6,7 @@ Exists -> deleted -> restored, the last only while its restore window is open.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
@@ -23,7 +23,7 @@ from arena_core.domain.values import (
     trimmed,
 )
 
-KIND: Literal["agent"] = "agent"
+KIND = "agent"
 
 
 @frozen

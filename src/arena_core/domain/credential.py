@@ -8,7 +8,7 @@ from others.  Active -> rotated (same id, new secret) -> revoked, for ever.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Literal, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
@@ -17,7 +17,7 @@ from arena_core.domain.errors import AlreadyExists, NotFound
 from arena_core.domain.ids import TokenId
 from arena_core.domain.values import Role, trimmed
 
-KIND: Literal["credential"] = "credential"
+KIND = "credential"
 
 
 class TokenKind(Enum):

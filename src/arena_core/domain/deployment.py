@@ -12,7 +12,7 @@ whose claim has been taken over is refused, so nothing is served by two minds.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Literal, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
@@ -21,7 +21,7 @@ from arena_core.domain.errors import AlreadyExists, IllegalTransition, NotFound
 from arena_core.domain.ids import AgentId, DeploymentId, Digest, WorkerId
 from arena_core.domain.values import finite, natural, sha256
 
-KIND: Literal["deployment"] = "deployment"
+KIND = "deployment"
 
 
 class Status(Enum):

@@ -8,7 +8,7 @@ again.  Scores are no part of it: they are what the metrics say at a step.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Literal, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
@@ -23,7 +23,7 @@ from arena_core.domain.errors import (
 from arena_core.domain.ids import Digest, ExperimentId, ProjectId
 from arena_core.domain.values import Family, Source, natural, sha256, trimmed
 
-KIND: Literal["experiment"] = "experiment"
+KIND = "experiment"
 
 
 class Status(Enum):

@@ -5,7 +5,7 @@ The kind is chosen at creation and can never be changed.  Active -> deleted.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import frozen
@@ -14,7 +14,7 @@ from arena_core.domain.errors import AlreadyExists, NotFound
 from arena_core.domain.ids import ProjectId
 from arena_core.domain.values import ProjectKind, described, trimmed
 
-KIND: Literal["project"] = "project"
+KIND = "project"
 
 
 @frozen

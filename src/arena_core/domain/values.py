@@ -236,3 +236,17 @@ class Caller:
     organisation: OrganisationId
     actor: Actor
     role: Role
+
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def one_of(kind: type[Choice], value: Choice | str, *, field: str) -> Choice:
+    """Return the member of `kind` that `value` is or names.  Raises `Rejected`."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(str(member.value) for member in kind)
+        raise Rejected(
+            f"The {field} {value!s:.50} is not known: use one of {known}.", field=field
+        ) from error

@@ -1,0 +1,155 @@
+"""Events as bytes: the only place that knows stored names, versions and upcasts.
+
+Once released, a stored name is for ever and a body is never rewritten.  An event
+that changes its shape gets an upcast, which makes the body of one version a body
+of the next, and a stored body of the old version in `tests/history/`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeAlias
+
+import msgspec
+from attrs import frozen
+
+from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain.errors import Rejected, UnknownEvent
+
+Body: TypeAlias = dict[str, Any]
+Upcast: TypeAlias = Callable[[Body], Body]
+"""Makes a body of one version one of the next.  Named after what it repairs."""
+
+
+@frozen
+class EventType:
+    """An event class, the name it is stored under, and how older bodies are read."""
+
+    name: str
+    cls: type
+    upcasts: Sequence[Upcast] = ()
+
+    @property
+    def version(self) -> int:
+        return 1 + len(self.upcasts)
+
+
+class Catalogue:
+    """Every type of event that this release can write and read."""
+
+    def __init__(self, types: Sequence[EventType]) -> None:
+        self.types = tuple(types)
+        self._by_class = {kind.cls: kind for kind in types}
+        self._by_name = {kind.name: kind for kind in types}
+
+    def encode(self, event: object) -> tuple[str, int, bytes]:
+        """Return the stored name, its version and the body of `event`.
+
+        Raises `Rejected` if JSON cannot hold it.
+        """
+        kind = self._by_class[type(event)]
+        return kind.name, kind.version, to_json(event)
+
+    def decode(self, name: str, version: int, body: bytes) -> object:
+        """Return the event as today's class, whatever version was stored.
+
+        Raises `UnknownEvent` for a name, a version or a body that this release
+        does not know.
+        """
+        kind = self._by_name.get(name)
+        if kind is None or not 1 <= version <= kind.version:
+            raise UnknownEvent(
+                f"This release does not know the event {name} version {version}, "
+                "which a newer release wrote: upgrade arena-core to read it."
+            )
+        try:
+            if version == kind.version:
+                return _decoder(kind.cls).decode(body)
+            return msgspec.convert(_upcast(kind, version, body), kind.cls, strict=True)
+        except (
+            msgspec.MsgspecError,
+            Rejected,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as e:
+            raise UnknownEvent(
+                f"The body of the event {name} version {version} is none that this "
+                "release wrote: read it with the release that did."
+            ) from e
+
+
+def _upcast(kind: EventType, version: int, body: bytes) -> Body:
+    repaired: Body = msgspec.json.decode(body, type=dict[str, Any])
+    for upcast in kind.upcasts[version - 1 :]:
+        repaired = upcast(repaired)
+    return repaired
+
+
+@cache
+def _decoder(cls: type) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(cls)
+
+
+def to_json(value: object) -> bytes:
+    """Return `value` as JSON, members sorted by name.
+
+    Raises `Rejected` if it holds what JSON cannot.
+    """
+    try:
+        return msgspec.json.encode(value, order="sorted")
+    except (ValueError, OverflowError) as error:
+        raise Rejected(
+            "It holds half of a surrogate pair or a number of thousands of digits, "
+            "which cannot be stored: send valid Unicode and smaller numbers."
+        ) from error
+
+
+CATALOGUE = Catalogue(
+    (
+        EventType("project.created", project.ProjectCreated),
+        EventType("project.renamed", project.ProjectRenamed),
+        EventType("project.described", project.ProjectDescribed),
+        EventType("project.deleted", project.ProjectDeleted),
+        EventType("experiment.drafted", experiment.ExperimentDrafted),
+        EventType("experiment.configured", experiment.ExperimentConfigured),
+        EventType("experiment.renamed", experiment.ExperimentRenamed),
+        EventType("experiment.checkpoint_written", experiment.CheckpointWritten),
+        EventType("experiment.checkpoint_deleted", experiment.CheckpointDeleted),
+        EventType("experiment.training_requested", experiment.TrainingRequested),
+        EventType("experiment.training_started", experiment.TrainingStarted),
+        EventType("experiment.stop_requested", experiment.StopRequested),
+        EventType("experiment.training_stopped", experiment.TrainingStopped),
+        EventType("experiment.training_succeeded", experiment.TrainingSucceeded),
+        EventType("experiment.training_failed", experiment.TrainingFailed),
+        EventType("experiment.deleted", experiment.ExperimentDeleted),
+        EventType("agent.checkpoint_frozen", agent.CheckpointFrozen),
+        EventType("agent.renamed", agent.AgentRenamed),
+        EventType("agent.described", agent.AgentDescribed),
+        EventType("agent.deleted", agent.AgentDeleted),
+        EventType("agent.restored", agent.AgentRestored),
+        EventType("deployment.created", deployment.DeploymentCreated),
+        EventType("deployment.connect_requested", deployment.ConnectRequested),
+        EventType("deployment.connect_claimed", deployment.ConnectClaimed),
+        EventType("deployment.parity_checked", deployment.ParityChecked),
+        EventType("deployment.connected", deployment.Connected),
+        EventType("deployment.connect_failed", deployment.ConnectFailed),
+        EventType("deployment.connection_lost", deployment.ConnectionLost),
+        EventType("deployment.disconnected", deployment.Disconnected),
+        EventType("deployment.key_rotated", deployment.DeploymentKeyRotated),
+        EventType("deployment.deleted", deployment.DeploymentDeleted),
+        EventType("deployment.restored", deployment.DeploymentRestored),
+        EventType("credential.access_token_issued", credential.AccessTokenIssued),
+        EventType("credential.access_token_rotated", credential.AccessTokenRotated),
+        EventType("credential.access_token_revoked", credential.AccessTokenRevoked),
+    )
+)
+
+
+def encode(event: object) -> tuple[str, int, bytes]:
+    """Return the stored name, its version and the body.  See `Catalogue.encode`."""
+    return CATALOGUE.encode(event)
+
+
+def decode(name: str, version: int, body: bytes) -> object:
+    """Return the event as today's class.  See `Catalogue.decode`."""
+    return CATALOGUE.decode(name, version, body)

@@ -1,0 +1,51 @@
+"""Metric points in memory: gone with the process."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+from arena_core.application.metric_points import check
+from arena_core.application.ports import MetricPoint
+from arena_core.domain.ids import ExperimentId
+
+
+class MemoryMetricStore:
+    """A `MetricStore` in lists, one for each experiment, in the order of recording."""
+
+    def __init__(self) -> None:
+        self._recorded: dict[ExperimentId, list[tuple[int, MetricPoint]]] = defaultdict(
+            list
+        )
+        self._lock = threading.Lock()
+
+    def record(
+        self,
+        experiment_id: ExperimentId,
+        points: Sequence[MetricPoint],
+        *,
+        log_position: int,
+    ) -> None:
+        """See `MetricStore`.  Raises `Rejected` or `TooLarge`, as `check` does."""
+        check(points)
+        with self._lock:
+            self._recorded[experiment_id].extend((log_position, p) for p in points)
+
+    def points(
+        self,
+        experiment_id: ExperimentId,
+        *,
+        names: Sequence[str] | None = None,
+        up_to: int | None = None,
+    ) -> Sequence[MetricPoint]:
+        with self._lock:
+            recorded = list(self._recorded.get(experiment_id, ()))
+        last = {
+            (point.step, point.name): point
+            for position, point in recorded
+            if (up_to is None or position <= up_to)
+            and (names is None or point.name in names)
+        }
+        return [last[key] for key in sorted(last)]
+
+    def close(self) -> None:
+        pass

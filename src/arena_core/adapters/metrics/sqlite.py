@@ -1,0 +1,123 @@
+"""Metric points in SQLite, beside the event log or in a file of their own.
+
+No event tells of them, so nothing can rebuild them: they are as durable as the log.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from arena_core.adapters.sqlite import BUSY_TIMEOUT_S, Database, Wording
+from arena_core.application.metric_points import check
+from arena_core.application.ports import MetricPoint
+from arena_core.domain.errors import Corrupt
+from arena_core.domain.ids import ExperimentId
+
+WORDING = Wording("metric store", Corrupt, "restore it from a back-up")
+
+_SCHEMA = (
+    # The key is the order in which points are asked for; `recorded` counts those
+    # of one step and name, from 1 on.
+    """CREATE TABLE IF NOT EXISTS metric_points (
+        experiment BLOB NOT NULL,
+        name TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        recorded INTEGER NOT NULL,
+        value REAL NOT NULL,
+        log_position INTEGER NOT NULL,
+        PRIMARY KEY (experiment, name, step, recorded)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER IF NOT EXISTS metric_points_never_change
+        BEFORE UPDATE ON metric_points
+        BEGIN SELECT RAISE(ABORT, 'metric points are append-only'); END""",
+    """CREATE TRIGGER IF NOT EXISTS metric_points_never_go
+        BEFORE DELETE ON metric_points
+        BEGIN SELECT RAISE(ABORT, 'metric points are append-only'); END""",
+    # REPLACE deletes without the trigger above.
+    """CREATE TRIGGER IF NOT EXISTS metric_points_never_give_way
+        BEFORE INSERT ON metric_points WHEN EXISTS (
+            SELECT 1 FROM metric_points
+            WHERE experiment = NEW.experiment AND name = NEW.name
+                AND step = NEW.step AND recorded = NEW.recorded
+        )
+        BEGIN SELECT RAISE(ABORT, 'metric points are append-only'); END""",
+)
+_RECORD = """
+    INSERT INTO metric_points
+    SELECT ?1, ?2, ?3, coalesce(max(recorded), 0) + 1, ?4, ?5 FROM metric_points
+    WHERE experiment = ?1 AND name = ?2 AND step = ?3
+"""
+# SQLite takes the other columns from the row in which `recorded` is the largest.
+_POINTS = """
+    SELECT step, name, value, max(recorded) FROM metric_points
+    WHERE experiment = ?1 AND log_position <= ?2
+    GROUP BY name, step ORDER BY step, name
+"""
+_NAMED_POINTS = """
+    SELECT step, name, value, max(recorded) FROM metric_points
+    WHERE experiment = ?1 AND log_position <= ?2
+        AND name IN (SELECT value FROM json_each(?3))
+    GROUP BY name, step ORDER BY step, name
+"""
+_ALL = 2**63 - 1
+
+
+class SQLiteMetricStore:
+    """A `MetricStore` that several threads and processes can share."""
+
+    def __init__(self, database: Database) -> None:
+        """Not for callers: see `open`."""
+        self._database = database
+
+    @classmethod
+    def open(
+        cls, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S
+    ) -> "SQLiteMetricStore":
+        """Open the file, which may be missing and may hold other tables too."""
+        database = Database(
+            path, WORDING, synchronous="FULL", busy_timeout_s=busy_timeout_s
+        )
+        try:
+            with database.transaction() as connection, WORDING.translated():
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def record(
+        self,
+        experiment_id: ExperimentId,
+        points: Sequence[MetricPoint],
+        *,
+        log_position: int,
+    ) -> None:
+        """See `MetricStore`.  Raises `Rejected` or `TooLarge`, as `check` does."""
+        check(points)
+        records = (
+            (experiment_id.bytes, point.name, point.step, point.value, log_position)
+            for point in points
+        )
+        with self._database.transaction() as connection, WORDING.translated():
+            connection.executemany(_RECORD, records)
+
+    def points(
+        self,
+        experiment_id: ExperimentId,
+        *,
+        names: Sequence[str] | None = None,
+        up_to: int | None = None,
+    ) -> Sequence[MetricPoint]:
+        asked = (experiment_id.bytes, _ALL if up_to is None else up_to)
+        with self._database.reading() as connection, WORDING.translated():
+            if names is None:
+                found = connection.execute(_POINTS, asked)
+            else:
+                wanted = msgspec.json.encode(list(names)).decode()
+                found = connection.execute(_NAMED_POINTS, (*asked, wanted))
+            return [MetricPoint(*record[:3]) for record in found]
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,104 @@
+"""What ONNX weights must not contain before a runtime sees them.
+
+A model is a tree of protobuf messages, and every message of it is looked at, wherever
+it hangs: a list of the known places would be one release behind the format.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from arena_core.domain.errors import Rejected, TooLarge
+
+LARGEST_BYTES = 2**31
+"""Protobuf, hence ONNX without external data, can't hold more."""
+
+# Not `com.microsoft`: its operators include some that open files by name and some
+# that call back into Python, and no exporter of policies needs it.
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+
+
+def refuse_unsafe(weights: bytes, *, largest_bytes: int = LARGEST_BYTES) -> None:
+    """Raise `Rejected` unless `weights` are self-contained, standard ONNX.
+
+    That means: one file, no data kept outside of it (which a runtime would read from
+    this machine's disk), and operators of the ONNX standard only.
+    """
+    # Imported here: they take 0.15 s, and only those who load a model need them.
+    from google.protobuf import message as protobuf  # type: ignore[import-untyped]  # noqa: PLC0415
+    from google.protobuf import unknown_fields  # noqa: PLC0415
+    from onnx import ModelProto  # noqa: PLC0415
+
+    if len(weights) > largest_bytes:
+        raise TooLarge(
+            f"The weights have {len(weights)} bytes: at most {largest_bytes} are "
+            "accepted.",
+            field="weights",
+        )
+    try:
+        model = ModelProto.FromString(weights)
+    except protobuf.DecodeError as error:
+        raise _not_onnx() from error
+    if not model.HasField("graph"):
+        raise _not_onnx()
+    for message in _messages(model):
+        # What this release can't read it can't check, and the runtime may know more.
+        if len(unknown_fields.UnknownFieldSet(message)):
+            raise Rejected(
+                "The weights have parts that this version of ONNX does not know: "
+                "export them for an older version.",
+                field="weights",
+            )
+        _refuse(message)
+
+
+def _messages(root: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Yield `root` and every message below it.  Protobuf bounds the depth."""
+    pending = [root]
+    while pending:
+        message = pending.pop()
+        yield message
+        if message.DESCRIPTOR.name == "TensorProto":
+            continue  # nothing below it but the data
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                pending.extend([value] if hasattr(value, "ListFields") else value)
+
+
+def _refuse(message: Any) -> None:  # noqa: ANN401
+    match message.DESCRIPTOR.name:
+        case "TensorProto":
+            _refuse_external(message)
+        case "NodeProto":
+            _refuse_custom(message)
+        case "FunctionProto":
+            # A few that call each other twice inline to a graph of any size.
+            raise Rejected(
+                "The weights define functions of their own: inline them in the export.",
+                field="weights",
+            )
+
+
+def _refuse_external(tensor: Any) -> None:  # noqa: ANN401
+    if tensor.external_data or tensor.data_location == tensor.EXTERNAL:
+        raise Rejected(
+            "The weights keep data outside of their file: "
+            "export them without external data.",
+            field="weights",
+        )
+
+
+def _refuse_custom(node: Any) -> None:  # noqa: ANN401
+    if node.domain not in _STANDARD_DOMAINS:
+        raise Rejected(
+            "The weights use operators that are not of the ONNX standard: "
+            "export them with standard operators only.",
+            field="weights",
+        )
+
+
+def _not_onnx() -> Rejected:
+    return Rejected(
+        "The weights are no ONNX model: export them as ONNX, or upload them again "
+        "if they were cut off.",
+        field="weights",
+    )

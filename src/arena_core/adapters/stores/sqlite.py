@@ -1,0 +1,169 @@
+"""The event log in an SQLite file, for several threads and several processes."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from threading import Condition, Lock
+from uuid import UUID
+
+from attrs import frozen
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.sqlite import SQLiteCursor
+
+from arena_core.adapters import frames
+from arena_core.adapters.appending import Append, utc_now
+from arena_core.adapters.sqlite import BUSY_TIMEOUT_S
+from arena_core.adapters.stores.sqlite_recorder import (
+    WORDING,
+    EventRecorder,
+    RawRow,
+)
+from arena_core.application.ports import Clock, Context, Fault, Recorded, Write
+from arena_core.domain.errors import Corrupt, Rejected
+
+POLL_S = 0.025
+"""How often a waiting `head` looks for the events of other processes."""
+
+_PAGE = 200
+_NO_BOUND = 2**63 - 1
+
+
+@frozen
+class _Log:
+    """The log as an append sees it, within its transaction."""
+
+    recorder: EventRecorder
+    cursor: SQLiteCursor
+
+    def row(self, stream: UUID, version: int | None = None) -> frames.Row | None:
+        return _row(self.recorder.event(self.cursor, stream, version))
+
+    def newest(self) -> frames.Row | None:
+        return _row(self.recorder.newest(self.cursor))
+
+    def insert(self, events: Sequence[StoredEvent]) -> int:
+        return self.recorder.insert(self.cursor, events)
+
+
+class SQLiteEventStore:
+    """Keeps the log in one file, in which every append survives a power cut."""
+
+    def __init__(
+        self, recorder: EventRecorder, *, clock: Clock, busy_timeout_s: float
+    ) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._busy_timeout_s = busy_timeout_s
+        self._writer = Lock()
+        self._appended = Condition()
+        self._newest = 0
+        """The last position that this process has put there."""
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock = utc_now,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> "SQLiteEventStore":
+        """Open the database at `path`; make it if there is none.
+
+        Raises `Rejected` if its folder is missing or a newer release has made it,
+        and `Corrupt` if it is no database.
+        """
+        if not path.absolute().parent.is_dir():
+            raise Rejected(
+                "The folder of the database does not exist: make it first.",
+                field="store",
+            )
+        recorder = EventRecorder.at(path, busy_timeout_s)
+        return cls(recorder, clock=clock, busy_timeout_s=busy_timeout_s)
+
+    def append(
+        self, writes: Sequence[Write], *, context: Context, occurred_at: datetime
+    ) -> int:
+        append = Append.of(writes, context, occurred_at)
+        if append.is_empty:
+            return self.head()
+        with self._alone(), self._recorder.writing() as cursor:
+            position = append.to(_Log(self._recorder, cursor), self._clock())
+        with self._appended:
+            self._newest = max(self._newest, position)
+            self._appended.notify_all()
+        return position
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other thread of this process write."""
+        if not self._writer.acquire(timeout=self._busy_timeout_s):
+            raise WORDING.locked()
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    def read(self, stream: UUID, *, up_to: int | None = None) -> Sequence[Recorded]:
+        bound = _NO_BOUND if up_to is None else up_to
+        return [
+            frames.recorded(_intact(raw))
+            for raw in self._recorder.stream(stream, bound)
+        ]
+
+    def read_all(
+        self, *, after: int = 0, limit: int = 500, up_to: int | None = None
+    ) -> Sequence[Recorded]:
+        bound = _NO_BOUND if up_to is None else up_to
+        return frames.page(map(_intact, self._recorder.page(after, limit, bound)))
+
+    def head(self, *, beyond: int = -1, timeout_s: float = 0.0) -> int:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            position = self._recorder.head()
+            left = deadline - time.monotonic()
+            if position > beyond or left <= 0:
+                return position
+            with self._appended:
+                self._appended.wait_for(
+                    lambda: self._newest > beyond, min(left, POLL_S)
+                )
+
+    def faults(self) -> Iterator[Fault]:
+        last = self._recorder.last_given_out()
+        return frames.faults(self._raw(last), last=last)
+
+    def _raw(self, last: int) -> Iterator[RawRow]:
+        after, limit = 0, _PAGE
+        while after < last:
+            try:
+                rows = self._recorder.page(after, limit, last)
+            except Corrupt:
+                if limit == 1:
+                    raise
+                limit = 1  # so that the rows before the bad one are still seen
+                continue
+            if not rows:
+                return
+            yield from rows
+            after = rows[-1][0]
+
+    def close(self) -> None:
+        with self._alone():
+            self._recorder.close()
+
+
+def _row(raw: RawRow | None) -> frames.Row | None:
+    return None if raw is None else _intact(raw)
+
+
+def _intact(raw: RawRow) -> frames.Row:
+    position, stream, version, topic, state = raw
+    try:
+        row = frames.Row(position, UUID(stream), version, topic, state)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise frames.corrupt(position) from error
+    if not isinstance(version, int):
+        raise frames.corrupt(position)
+    return row

@@ -1,0 +1,358 @@
+"""Use cases of agents: freeze a checkpoint, put it live, take it back."""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.application.experiments import Experiments, source_label
+from arena_core.application.handling import Change
+from arena_core.application.keys import DeploymentKeys
+from arena_core.application.ports import Row
+from arena_core.application.resources import (
+    AccessView,
+    AgentView,
+    Shape,
+    agent_view,
+)
+from arena_core.application.serving import Registry
+from arena_core.application.session import ALL, Page, Paging, Session, page
+from arena_core.domain import agent, deployment, experiment, project
+from arena_core.domain.algorithms import is_multi_agent, is_recurrent
+from arena_core.domain.errors import Ambiguous, Conflict, NotFound, Rejected
+from arena_core.domain.ids import AgentId, deployment_of
+from arena_core.domain.values import (
+    CheckpointChoice,
+    CheckpointType,
+    Family,
+    ProjectKind,
+    SourceKind,
+    choose,
+    one_of,
+)
+
+RESTORE_WINDOW = timedelta(days=30)
+
+
+def best() -> CheckpointChoice:
+    """Choose the checkpoint with the highest evaluation score."""
+    return CheckpointChoice(CheckpointType.BEST)
+
+
+def final() -> CheckpointChoice:
+    """Choose the checkpoint with the largest step."""
+    return CheckpointChoice(CheckpointType.FINAL)
+
+
+def specific(step: int) -> CheckpointChoice:
+    """Choose the checkpoint at `step`."""
+    return CheckpointChoice(CheckpointType.SPECIFIC, step)
+
+
+def is_pending(found: AgentView) -> bool:
+    """Say whether a Connect of the agent is outstanding."""
+    state = found.deployment
+    return state is not None and state.status is deployment.Status.PENDING
+
+
+@frozen
+class SourceView:
+    """An experiment that an agent can be made of, and how to show it."""
+
+    experiment_id: UUID
+    label: str
+
+
+@frozen
+class Agents:
+    session: Session
+    registry: Registry
+    keys: DeploymentKeys
+
+    # --- creating and reading ----------------------------------------------------
+
+    def sources(self, kind: ProjectKind | str) -> Sequence[SourceView]:
+        """Return the experiments with checkpoints, in projects of one kind."""
+        wanted = one_of(ProjectKind, kind, field="kind")
+        of_kind = {
+            row.id
+            for row in self.session.query(project.KIND)
+            if row.state.kind is wanted
+        }
+        return [
+            SourceView(row.id, source_label(row.state, wanted))
+            for row in self.session.query(experiment.KIND)
+            if row.parent in of_kind and row.state.checkpoints
+        ]
+
+    def create(
+        self,
+        name: str,
+        experiment_id: UUID,
+        *,
+        checkpoint: CheckpointChoice,
+        description: str = "",
+        kind: ProjectKind | str | None = None,
+    ) -> AgentView:
+        """Freeze a checkpoint of an experiment as an agent.  Starts nothing.
+
+        `kind` is the list that the agent is created from, and must then be the kind
+        of the experiment's project.  Left out, the experiment's source decides:
+        advanced for a dataset or a language model, classic for an environment.
+        A classic agent has its deployment, Undeployed, from the beginning.
+        """
+        row = self.session.find(experiment.KIND, experiment_id)
+        state: experiment.Experiment = row.state
+        chosen_kind = self._kind(
+            state, None if kind is None else one_of(ProjectKind, kind, field="kind")
+        )
+        checkpoints = Experiments(self.session).checkpoints(experiment_id)
+        chosen = choose(checkpoint, checkpoints)
+        agent_id = AgentId(self.session.core.new_id())
+        freeze = agent.FreezeCheckpoint(
+            agent_id,
+            chosen_kind,
+            name,
+            description,
+            _origin(state),
+            agent.Frozen(checkpoint.type, chosen.step, chosen.digest, chosen.scores),
+        )
+        changes = [Change(agent, agent_id, freeze)]
+        if chosen_kind is ProjectKind.CLASSIC:
+            changes.append(_creation(freeze))
+        self.session.execute(*changes)
+        return self.get(agent_id)
+
+    def get(self, agent_id: UUID) -> AgentView:
+        """Return the agent.  Raises `NotFound`."""
+        return self._view(self.session.find(agent.KIND, agent_id))
+
+    def list(
+        self,
+        *,
+        kind: ProjectKind | str | None = None,
+        name: str | None = None,
+        experiment_id: UUID | None = None,
+        paging: Paging = ALL,
+    ) -> Page[AgentView]:
+        """Return the organisation's agents, in the order of their creation."""
+        everything = Paging(paging.after)
+        rows = self.session.query(
+            agent.KIND, parent=experiment_id, name=name, paging=everything
+        )
+        wanted = None if kind is None else one_of(ProjectKind, kind, field="kind")
+        shown = [row for row in rows if wanted in (None, row.state.kind)]
+        return page(shown, self._view, paging)
+
+    def look_up(
+        self, name: str, *, experiment: str | None = None, project: str | None = None
+    ) -> AgentView:
+        """Return the one agent of that name, the names of its origin narrowing it.
+
+        Raises `NotFound`, or `Ambiguous` with all that fit.
+        """
+        fitting = [
+            found
+            for found in self.list(name=name.strip())
+            if experiment in (None, found.experiment_name)
+            and project in (None, self._project_name(found.project_id))
+        ]
+        if not fitting:
+            raise NotFound(f"There is no agent called {name.strip()}.")
+        if len(fitting) > 1:
+            raise Ambiguous(self._which(name.strip(), fitting))
+        return fitting[0]
+
+    def edit(
+        self,
+        agent_id: UUID,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+    ) -> AgentView:
+        """Rename or describe; None leaves as it is."""
+        self.session.find(agent.KIND, agent_id)
+        commands: list[object] = []
+        if name is not None:
+            commands.append(agent.RenameAgent(name))
+        if description is not None:
+            commands.append(agent.DescribeAgent(description))
+        self.session.execute(*(Change(agent, agent_id, c) for c in commands))
+        return self.get(agent_id)
+
+    def delete(self, agent_id: UUID, *, reason: str | None = None) -> None:
+        """Delete the agent and its deployment: nothing answers at its endpoint then."""
+        self.session.find(agent.KIND, agent_id)
+        delete = agent.DeleteAgent(RESTORE_WINDOW)
+        self._with_deployment(
+            Change(agent, agent_id, delete), deployment.DeleteDeployment(), reason
+        )
+
+    def restore(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
+        """Undo a deletion, while that is possible.  The agent is Undeployed then."""
+        self.session.find(agent.KIND, agent_id, deleted=True)
+        self._with_deployment(
+            Change(agent, agent_id, agent.RestoreAgent()),
+            deployment.RestoreDeployment(),
+            reason,
+        )
+        return self.get(agent_id)
+
+    # --- putting it live -----------------------------------------------------------
+
+    def connect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
+        """Ask for the agent to be put live; return it, Pending unless it is live.
+
+        Whatever process serves this store does the rest.  An advanced agent gets
+        its deployment here.  Asking again changes nothing.
+        """
+        row = self.session.find(agent.KIND, agent_id)
+        stream = deployment_of(AgentId(agent_id))
+        changes = [Change(deployment, stream, deployment.Connect())]
+        if self._deployment(agent_id) is None:
+            changes.insert(0, _creation(row.state))
+        self._execute(agent_id, changes, reason)
+        return self.get(agent_id)
+
+    def wait(self, agent_id: UUID, *, timeout_s: float) -> AgentView:
+        """Return the agent once it is Pending no more, or as it is after the time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            seen = self.session.core.store.head()
+            found = self.get(agent_id)
+            left_s = deadline - time.monotonic()
+            if not is_pending(found) or left_s <= 0:
+                return found
+            self.session.core.store.head(beyond=seen, timeout_s=left_s)
+
+    def disconnect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
+        """Take the agent off its endpoint; the agent itself stays."""
+        self._deployment_row(agent_id)
+        stream = deployment_of(AgentId(agent_id))
+        change = Change(deployment, stream, deployment.Disconnect())
+        self._execute(agent_id, [change], reason)
+        return self.get(agent_id)
+
+    def rotate_key(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
+        """Replace the deployment's key.  The old one is dead when this returns."""
+        self._deployment_row(agent_id)
+        stream = deployment_of(AgentId(agent_id))
+        change = Change(deployment, stream, deployment.RotateKey())
+        self._execute(agent_id, [change], reason)
+        return self.get(agent_id)
+
+    def access(self, agent_id: UUID) -> AccessView:
+        """Return how to call the agent.  Raises `Conflict` unless it is Deployed."""
+        found = self.get(agent_id)
+        row = self._deployment_row(agent_id)
+        state: deployment.Deployment = row.state
+        if state.status is not deployment.Status.DEPLOYED:
+            raise Conflict(
+                f"The agent is {state.status.value}: there is a key and an endpoint "
+                "only while it is Deployed. Connect it first."
+            )
+        return AccessView(
+            endpoint=None,
+            api_key=self.keys.issue(state.id, state.key_version),
+            algorithm=found.algorithm,
+            shape=Shape(
+                recurrent=is_recurrent(found.algorithm),
+                multi_agent=is_multi_agent(found.algorithm),
+                supervised=found.family in (Family.SUPERVISED, Family.LATENT),
+                llm=found.family is Family.LLM,
+            ),
+        )
+
+    # --- inside ----------------------------------------------------------------------
+
+    def _kind(
+        self, state: experiment.Experiment, wanted: ProjectKind | None
+    ) -> ProjectKind:
+        if wanted is None:
+            return _kind_by_source(state.setup)
+        row = self.session.rows.get(state.project_id)
+        state_kind: ProjectKind | None = None if row is None else row.state.kind
+        if state_kind is wanted:
+            return wanted
+        if not self.sources(wanted):
+            raise Rejected(
+                f"There is no experiment with checkpoints in any project of the kind "
+                f"{wanted.title}: train one first.",
+                field="kind",
+            )
+        raise Rejected(
+            f"The experiment is not in a project of the kind {wanted.title}: choose "
+            "one that is.",
+            field="experiment_id",
+        )
+
+    def _execute(
+        self, agent_id: UUID, changes: Sequence[Change], reason: str | None
+    ) -> None:
+        self.session.execute(*changes, reason=reason)
+        # What this process serves must not lag behind what it has just recorded.
+        self.registry.follow(self.session.rows.get(deployment_of(AgentId(agent_id))))
+
+    def _with_deployment(
+        self, change: Change, command: object, reason: str | None
+    ) -> None:
+        stream = deployment_of(AgentId(change.stream))
+        changes = [change]
+        if self.session.rows.get(stream) is not None:
+            changes.append(Change(deployment, stream, command))
+        self._execute(change.stream, changes, reason)
+
+    def _deployment(self, agent_id: UUID) -> Row | None:
+        return self.session.rows.get(deployment_of(AgentId(agent_id)))
+
+    def _deployment_row(self, agent_id: UUID) -> Row:
+        self.session.find(agent.KIND, agent_id)
+        row = self._deployment(agent_id)
+        if row is None:
+            raise NotFound("No deployment found for this agent")
+        return row
+
+    def _view(self, row: Row) -> AgentView:
+        return agent_view(row, self._deployment(row.id))
+
+    def _project_name(self, project_id: UUID) -> str | None:
+        row = self.session.rows.get(project_id)
+        return None if row is None else row.name
+
+    def _which(self, name: str, fitting: Sequence[AgentView]) -> str:
+        story = "; ".join(
+            f"{found.id} of the experiment {found.experiment_name} in the project "
+            f"{self._project_name(found.project_id)}"
+            for found in fitting
+        )
+        return (
+            f"{len(fitting)} agents are called {name}: {story}. Name the experiment or "
+            "the project too, or use the id."
+        )
+
+
+def _kind_by_source(setup: experiment.Setup) -> ProjectKind:
+    by_dataset = setup.source is not None and setup.source.kind is SourceKind.DATASET
+    if by_dataset or setup.family is not Family.RL:
+        return ProjectKind.ADVANCED
+    return ProjectKind.CLASSIC
+
+
+def _origin(state: experiment.Experiment) -> agent.Origin:
+    return agent.Origin(
+        state.id,
+        state.name,
+        state.project_id,
+        state.setup.algorithm,
+        state.setup.family,
+        state.setup.base_model,
+    )
+
+
+def _creation(state: agent.Agent | agent.FreezeCheckpoint) -> Change:
+    agent_id = state.id if isinstance(state, agent.Agent) else state.agent_id
+    stream = deployment_of(agent_id)
+    command = deployment.CreateDeployment(stream, agent_id, state.checkpoint.digest)
+    return Change(deployment, stream, command)

@@ -1,0 +1,125 @@
+"""Audit: what happened, what was live, and whether the record is intact."""
+
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.application.history import pages, parse_moment
+from arena_core.application.ports import Fault, Recorded
+from arena_core.application.resources import (
+    AgentView,
+    EventView,
+    ExperimentView,
+    ProjectView,
+    TokenView,
+    agent_view,
+    event_view,
+    experiment_view,
+    project_view,
+    token_view,
+)
+from arena_core.application.session import Session
+from arena_core.domain import agent, credential, experiment, project
+from arena_core.domain.agent import CheckpointFrozen
+from arena_core.domain.errors import Corrupt, NotFound
+from arena_core.domain.experiment import CheckpointWritten
+from arena_core.domain.ids import AgentId, Digest, deployment_of
+
+
+@frozen
+class Replayed:
+    """The state of everything that an organisation had at a position of the log."""
+
+    position: int
+    projects: Sequence[ProjectView]
+    experiments: Sequence[ExperimentView]
+    agents: Sequence[AgentView]
+    tokens: Sequence[TokenView]
+
+
+@frozen
+class Audit:
+    session: Session
+
+    def log(
+        self, *, after: int = 0, limit: int | None = None, stream: UUID | None = None
+    ) -> Iterator[EventView]:
+        """Yield the organisation's events after a position, oldest first."""
+        count = 0
+        for recorded in pages(
+            self.session.core.store, after=after, up_to=self.session.as_of
+        ):
+            if limit is not None and count >= limit:
+                return
+            if self._is_ours(recorded) and stream in (None, recorded.stream):
+                count += 1
+                yield event_view(recorded)
+
+    def timeline(self, agent_id: UUID) -> Sequence[EventView]:
+        """Return all events of an agent and of its deployment, in their order."""
+        streams = (agent_id, deployment_of(AgentId(agent_id)))
+        read = self.session.core.store.read
+        events = [
+            recorded
+            for stream in streams
+            for recorded in read(stream, up_to=self.session.as_of)
+            if self._is_ours(recorded)
+        ]
+        if not events:
+            raise NotFound("There is no such agent.")
+        return [event_view(r) for r in sorted(events, key=lambda r: r.position)]
+
+    def replay(self, at: str | None = None) -> Replayed:
+        """Return the state of everything at a position or time; None means now.
+
+        It is folded from the log, not read from the live views.
+        """
+        store = self.session.core.store
+        position = store.head() if at is None else parse_moment(store, at)
+        past = self.session.at(position)
+        return Replayed(
+            position,
+            [project_view(row) for row in past.query(project.KIND)],
+            [experiment_view(row) for row in past.query(experiment.KIND)],
+            [
+                agent_view(row, past.rows.get(deployment_of(AgentId(row.id))))
+                for row in past.query(agent.KIND)
+            ],
+            [token_view(row) for row in past.query(credential.KIND)],
+        )
+
+    def verify(self) -> Iterator[Fault]:
+        """Recompute every hash chain and every checkpoint digest; yield each fault.
+
+        The whole log is looked at, whatever the organisation.
+        """
+        faults = list(self.session.core.store.faults())
+        yield from faults
+        if not faults:
+            yield from self._blob_faults()
+
+    def _blob_faults(self) -> Iterator[Fault]:
+        seen: set[Digest] = set()
+        for recorded in pages(self.session.core.store):
+            digest = _named_digest(recorded)
+            if digest is None or digest in seen:
+                continue
+            seen.add(digest)
+            try:
+                self.session.core.blobs.sizes(digest)
+            except (NotFound, Corrupt) as error:
+                yield Fault(recorded.position, f"Checkpoint {digest}: {error}")
+
+    def _is_ours(self, recorded: Recorded) -> bool:
+        return recorded.context.organisation == self.session.caller.organisation
+
+
+def _named_digest(recorded: Recorded) -> Digest | None:
+    match recorded.event:
+        case CheckpointWritten(digest=digest):
+            return digest
+        case CheckpointFrozen(checkpoint=checkpoint):
+            return checkpoint.digest
+        case _:
+            return None

@@ -1,0 +1,243 @@
+"""Use cases of experiments: their checkpoints and their metrics."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from attrs import frozen
+
+from arena_core.application import bundles
+from arena_core.application.handling import Change
+from arena_core.application.ports import MetricPoint
+from arena_core.application.resources import (
+    CheckpointView,
+    ExperimentView,
+    experiment_view,
+)
+from arena_core.application.session import ALL, Page, Paging, Session, page
+from arena_core.domain import experiment, project
+from arena_core.domain.algorithms import family_of
+from arena_core.domain.errors import Rejected
+from arena_core.domain.ids import ExperimentId, ProjectId
+from arena_core.domain.values import (
+    Family,
+    ProjectKind,
+    Source,
+    SourceKind,
+    one_of,
+)
+
+SCORE = "score"
+"""The metric that is the training score at its step."""
+FITNESS = "fitness"
+"""The metric that is the evaluation score at its step."""
+
+
+def gym(name: str) -> Source:
+    """Return a Gymnasium environment as the source of an experiment."""
+    return Source(SourceKind.GYM, name)
+
+
+def dataset(name: str) -> Source:
+    """Return a dataset as the source of an experiment."""
+    return Source(SourceKind.DATASET, name)
+
+
+def setup(  # noqa: PLR0913 -- the fields of the resource
+    *,
+    algorithm: str,
+    family: Family | str | None = None,
+    source: Source | None = None,
+    base_model: str | None = None,
+    recipe: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> experiment.Setup:
+    """Return a set-up; the family of a known algorithm need not be named."""
+    known = (
+        family_of(algorithm)
+        if family is None
+        else one_of(Family, family, field="family")
+    )
+    text = msgspec.json.encode(config or {}, order="sorted").decode()
+    return experiment.Setup(algorithm, known, source, base_model, recipe, text)
+
+
+def source_label(row: experiment.Experiment, kind: ProjectKind) -> str:
+    """Return how a source experiment is shown to whoever creates an agent of it."""
+    source = row.setup.source
+    if source is None:
+        return row.name
+    if kind is ProjectKind.ADVANCED:
+        return source.name
+    return f"{row.name} ({source.name})"
+
+
+@frozen
+class Experiments:
+    session: Session
+
+    def create(  # noqa: PLR0913 -- the fields of the resource
+        self,
+        project_id: UUID,
+        *,
+        name: str,
+        algorithm: str,
+        family: Family | str | None = None,
+        source: Source | None = None,
+        base_model: str | None = None,
+        recipe: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> ExperimentView:
+        """Draft an experiment in a project.  Raises `NotFound` without the project."""
+        self.session.find(project.KIND, project_id)
+        experiment_id = ExperimentId(self.session.core.new_id())
+        command = experiment.DraftExperiment(
+            experiment_id,
+            ProjectId(project_id),
+            name,
+            setup(
+                algorithm=algorithm,
+                family=family,
+                source=source,
+                base_model=base_model,
+                recipe=recipe,
+                config=config,
+            ),
+        )
+        self.session.execute(Change(experiment, experiment_id, command))
+        return self.get(experiment_id)
+
+    def get(self, experiment_id: UUID) -> ExperimentView:
+        """Return the experiment.  Raises `NotFound`."""
+        return experiment_view(self.session.find(experiment.KIND, experiment_id))
+
+    def list(
+        self,
+        *,
+        project_id: UUID | None = None,
+        name: str | None = None,
+        paging: Paging = ALL,
+    ) -> Page[ExperimentView]:
+        """Return the organisation's experiments, in the order of their creation."""
+        rows = self.session.query(
+            experiment.KIND, parent=project_id, name=name, paging=paging
+        )
+        return page(rows, experiment_view, paging)
+
+    def edit(
+        self,
+        experiment_id: UUID,
+        *,
+        name: str | None = None,
+        changed_setup: experiment.Setup | None = None,
+    ) -> ExperimentView:
+        """Rename, or configure anew while it is a Draft; None leaves as it is."""
+        self.session.find(experiment.KIND, experiment_id)
+        commands: list[object] = []
+        if name is not None:
+            commands.append(experiment.RenameExperiment(name))
+        if changed_setup is not None:
+            commands.append(experiment.ConfigureExperiment(changed_setup))
+        self.session.execute(*(Change(experiment, experiment_id, c) for c in commands))
+        return self.get(experiment_id)
+
+    def delete(self, experiment_id: UUID) -> None:
+        """Delete the experiment.  Agents made of it keep their checkpoints."""
+        self.session.find(experiment.KIND, experiment_id)
+        self._execute(experiment_id, experiment.DeleteExperiment())
+
+    def add_checkpoint(
+        self,
+        experiment_id: UUID,
+        *,
+        step: int,
+        path: Path | str,
+        score: float | None = None,
+        fitness: float | None = None,
+    ) -> CheckpointView:
+        """Record the bundle in the folder `path` as the checkpoint of a step.
+
+        `score` and `fitness` are recorded as metrics at that step.  The bundle is
+        durable before the event that names it.  Doing it again is harmless; another
+        bundle at the same step raises `Conflict`.
+        """
+        state: experiment.Experiment = self.session.find(
+            experiment.KIND, experiment_id
+        ).state
+        points = _points(step, {SCORE: score, FITNESS: fitness})
+        manifest = bundles.check(Path(path))
+        if manifest.family is not state.setup.family:
+            raise Rejected(
+                f"The bundle is of the family {manifest.family.value}, the experiment "
+                f"of {state.setup.family.value}: both must agree.",
+                field="checkpoint.json: family",
+            )
+        blobs = self.session.core.blobs
+        digest = blobs.put(Path(path))
+        size_bytes = sum(blobs.sizes(digest).values())
+        self._execute(
+            experiment_id, experiment.RecordCheckpoint(step, digest, size_bytes)
+        )
+        self.add_metrics(experiment_id, points)
+        return next(c for c in self.checkpoints(experiment_id) if c.step == step)
+
+    def checkpoints(self, experiment_id: UUID) -> Sequence[CheckpointView]:
+        """Return the checkpoints by step, each with what the metrics say there."""
+        row = self.session.find(experiment.KIND, experiment_id)
+        state: experiment.Experiment = row.state
+        scores = {
+            (point.step, point.name): point.value
+            for point in self.metrics(experiment_id, names=[SCORE, FITNESS])
+        }
+        return [
+            CheckpointView(
+                written.step,
+                written.digest,
+                written.size_bytes,
+                scores.get((written.step, SCORE)),
+                scores.get((written.step, FITNESS)),
+                written.written_at,
+            )
+            for written in sorted(state.checkpoints, key=lambda c: c.step)
+        ]
+
+    def delete_checkpoint(self, experiment_id: UUID, step: int) -> None:
+        """Take the checkpoint of a step off the experiment.  Agents keep theirs."""
+        self.session.find(experiment.KIND, experiment_id)
+        self._execute(experiment_id, experiment.DeleteCheckpoint(step))
+
+    def add_metrics(self, experiment_id: UUID, points: Sequence[MetricPoint]) -> None:
+        """Record what training has measured: all points or none.
+
+        `score` and `fitness` are the training and the evaluation score of a
+        checkpoint at the same step.  For one step and name the last point counts.
+        """
+        self.session.find(experiment.KIND, experiment_id)
+        if points:
+            self.session.core.metrics.record(
+                ExperimentId(experiment_id),
+                points,
+                log_position=self.session.core.store.head(),
+            )
+
+    def metrics(
+        self, experiment_id: UUID, *, names: Sequence[str] | None = None
+    ) -> Sequence[MetricPoint]:
+        """Return the points, by step and name; none if nothing was measured."""
+        self.session.find(experiment.KIND, experiment_id)
+        return self.session.core.metrics.points(
+            ExperimentId(experiment_id), names=names, up_to=self.session.as_of
+        )
+
+    def _execute(self, experiment_id: UUID, command: object) -> None:
+        self.session.execute(Change(experiment, experiment_id, command))
+
+
+def _points(step: int, values: Mapping[str, float | None]) -> list[MetricPoint]:
+    return [
+        MetricPoint(step, name, value)
+        for name, value in values.items()
+        if value is not None
+    ]

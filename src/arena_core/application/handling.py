@@ -1,0 +1,119 @@
+"""The one command handler: load, decide, append, and try again if somebody was faster.
+
+Trying again is safe because `decide` is pure: it reads the state as it is now.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import reduce
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.application.ports import Clock, Context, EventStore, Write
+from arena_core.domain.errors import ConcurrentWrite
+
+ATTEMPTS = 20
+LONGEST_PAUSE_S = 0.05
+
+C_contra = TypeVar("C_contra", contravariant=True)
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+class Decider(Protocol[C_contra, S, E]):
+    """What a module of `domain` that defines an aggregate provides."""
+
+    KIND: str
+
+    def decide(
+        self, command: C_contra, state: S | None, now: datetime
+    ) -> Sequence[E]: ...
+
+    def evolve(self, state: S | None, event: E) -> S: ...
+
+
+@frozen
+class Change:
+    """A command, and the stream of the aggregate that it is for."""
+
+    decider: Decider[Any, Any, Any]
+    stream: UUID
+    command: object
+
+
+@frozen
+class Handled:
+    """What came of it."""
+
+    states: dict[UUID, Any]
+    """Each stream's state afterwards."""
+    position: int
+    """Where the log stood when all of it was in."""
+
+
+def pause_before(attempt: int) -> None:
+    """Wait for a random time that grows with `attempt` (full jitter)."""
+    time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.001 * 2**attempt)))  # noqa: S311 -- spreads writers, guards nothing
+
+
+@frozen
+class Handler:
+    store: EventStore
+    clock: Clock
+    pause: Callable[[int], None] = pause_before
+
+    def handle(self, context: Context, *changes: Change) -> Handled:
+        """Carry out all `changes`, in their order and in one transaction, or none.
+
+        Raises what `decide` raises, and `ConcurrentWrite` after `ATTEMPTS` lost races.
+        """
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._once(context, changes)
+            except ConcurrentWrite:
+                self.pause(attempt)
+        return self._once(context, changes)
+
+    def _once(self, context: Context, changes: Sequence[Change]) -> Handled:
+        now = self.clock()
+        work = _Work(self.store)
+        for change in changes:
+            work.do(change, now)
+        position = self.store.append(work.writes(), context=context, occurred_at=now)
+        return Handled(work.states, position)
+
+
+class _Work:
+    """The streams that one transaction touches, as they are and as they will be."""
+
+    def __init__(self, store: EventStore) -> None:
+        self.states: dict[UUID, Any] = {}
+        self._store = store
+        self._versions: dict[UUID, int] = {}
+        self._events: dict[UUID, list[object]] = {}
+
+    def do(self, change: Change, now: datetime) -> None:
+        decider, stream = change.decider, change.stream
+        if stream not in self.states:
+            self._load(decider, stream)
+        events = decider.decide(change.command, self.states[stream], now)
+        self.states[stream] = reduce(decider.evolve, events, self.states[stream])
+        self._events[stream].extend(events)
+
+    def writes(self) -> list[Write]:
+        return [
+            Write(stream, self._versions[stream], events)
+            for stream, events in self._events.items()
+            if events
+        ]
+
+    def _load(self, decider: Decider[Any, Any, Any], stream: UUID) -> None:
+        history = self._store.read(stream)
+        events = (recorded.event for recorded in history)
+        self.states[stream] = reduce(decider.evolve, events, None)
+        self._versions[stream] = len(history)
+        self._events[stream] = []

@@ -1,0 +1,57 @@
+"""Going back in the log: to a position, or to a time."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from arena_core.application.ports import EventStore, Recorded
+from arena_core.domain.errors import Rejected
+
+PAGE = 500
+
+
+def pages(
+    store: EventStore, *, after: int = 0, up_to: int | None = None
+) -> Iterator[Recorded]:
+    """Yield every event after a position, up to another, reading page by page."""
+    while page := store.read_all(after=after, limit=PAGE, up_to=up_to):
+        yield from page
+        after = page[-1].position
+
+
+def position_at(store: EventStore, moment: datetime) -> int:
+    """Return the position of the last event recorded at or before `moment`.
+
+    `recorded_at` never goes back as positions grow, hence a binary search: it
+    reads about log2(head) events.
+    """
+    low, high = 0, store.head()
+    while low < high:
+        middle = (low + high) // 2
+        following = store.read_all(after=middle, limit=1)
+        if following and following[0].recorded_at <= moment:
+            low = following[0].position
+        else:
+            high = middle
+    return low
+
+
+def parse_moment(store: EventStore, text: str) -> int:
+    """Return the position that `text`, a position or an RFC 3339 time, means."""
+    if text.isascii() and text.isdigit():
+        if len(text) <= len(str(head := store.head())) and int(text) <= head:
+            return int(text)
+        raise Rejected(
+            f"The log ends at position {head}: as_of must not be greater.",
+            field="as_of",
+        )
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Rejected(
+            "as_of must be a position of the log, or a time such as "
+            "2026-01-31T14:03:00Z with its time zone.",
+            field="as_of",
+        )
+    return position_at(store, moment)

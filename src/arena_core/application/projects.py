@@ -1,0 +1,72 @@
+"""Use cases of projects."""
+
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.application.handling import Change
+from arena_core.application.resources import ProjectView, project_view
+from arena_core.application.session import ALL, Page, Paging, Session, page
+from arena_core.domain import experiment, project
+from arena_core.domain.ids import ProjectId
+from arena_core.domain.values import ProjectKind, one_of
+
+
+@frozen
+class Projects:
+    session: Session
+
+    def create(
+        self, name: str, *, kind: ProjectKind | str, description: str = ""
+    ) -> ProjectView:
+        """Create a project.  Its kind, classic or advanced, can never be changed."""
+        project_id = ProjectId(self.session.core.new_id())
+        command = project.CreateProject(
+            project_id, name, one_of(ProjectKind, kind, field="kind"), description
+        )
+        self.session.execute(Change(project, project_id, command))
+        return self.get(project_id)
+
+    def get(self, project_id: UUID) -> ProjectView:
+        """Return the project.  Raises `NotFound`."""
+        return project_view(self.session.find(project.KIND, project_id))
+
+    def list(
+        self, *, name: str | None = None, paging: Paging = ALL
+    ) -> Page[ProjectView]:
+        """Return the organisation's projects, in the order of their creation."""
+        rows = self.session.query(project.KIND, name=name, paging=paging)
+        return page(rows, project_view, paging)
+
+    def edit(
+        self,
+        project_id: UUID,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+    ) -> ProjectView:
+        """Rename or describe; None leaves as it is."""
+        self.session.find(project.KIND, project_id)
+        commands: list[object] = []
+        if name is not None:
+            commands.append(project.RenameProject(name))
+        if description is not None:
+            commands.append(project.DescribeProject(description))
+        self.session.execute(*(Change(project, project_id, c) for c in commands))
+        return self.get(project_id)
+
+    def delete(self, project_id: UUID) -> None:
+        """Delete the project and its experiments, in one transaction.
+
+        Agents stay: their checkpoints are frozen.  Raises `IllegalTransition` while
+        one of the experiments is at work.
+        """
+        self.session.find(project.KIND, project_id)
+        experiments = self.session.query(experiment.KIND, parent=project_id)
+        self.session.execute(
+            *(
+                Change(experiment, row.id, experiment.DeleteExperiment())
+                for row in experiments
+            ),
+            Change(project, project_id, project.DeleteProject()),
+        )

@@ -1,0 +1,257 @@
+"""The resources that users see, as the library returns them and HTTP encodes them.
+
+Times are aware and in UTC; sizes are in bytes.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from attrs import frozen
+
+from arena_core.application.ports import Recorded, Row
+from arena_core.domain import agent as agents
+from arena_core.domain import credential, experiment, project
+from arena_core.domain import deployment as deployments
+from arena_core.domain.ids import Digest
+from arena_core.domain.values import (
+    CheckpointType,
+    Family,
+    ProjectKind,
+    Role,
+    Scores,
+    Source,
+)
+
+
+@frozen
+class ProjectView:
+    id: UUID
+    name: str
+    description: str
+    kind: ProjectKind
+    created_at: datetime
+
+
+@frozen
+class ExperimentView:
+    id: UUID
+    project_id: UUID
+    name: str
+    algorithm: str
+    family: Family
+    source: Source | None
+    base_model: str | None
+    recipe: str | None
+    config: dict[str, Any]
+    """The recipe's own settings."""
+    status: experiment.Status
+    reason: str | None
+    created_at: datetime
+
+
+@frozen
+class CheckpointView:
+    """Scores are None where the experiment's metrics say nothing at that step."""
+
+    step: int
+    digest: Digest
+    size_bytes: int
+    training_score: float | None
+    evaluation_score: float | None
+    created_at: datetime
+
+    @property
+    def scores(self) -> Scores:
+        return Scores(self.training_score, self.evaluation_score)
+
+
+@frozen
+class FrozenCheckpointView:
+    type: CheckpointType
+    step: int
+    digest: Digest
+
+
+@frozen
+class DeploymentView:
+    """`url` is None until Deployed, and where nothing is served over HTTP."""
+
+    id: UUID
+    status: deployments.Status
+    connected: bool
+    reason: str | None
+    url: str | None
+    memory_scope: deployments.MemoryScope
+    key_version: int
+    parity: deployments.Parity | None
+
+
+@frozen
+class AgentView:
+    id: UUID
+    kind: ProjectKind
+    name: str
+    description: str
+    experiment_id: UUID
+    experiment_name: str
+    project_id: UUID
+    algorithm: str
+    family: Family
+    checkpoint: FrozenCheckpointView
+    base_model: str | None
+    deployment: DeploymentView | None
+    created_at: datetime
+
+
+@frozen
+class Shape:
+    """What a caller must know to choose the right call."""
+
+    recurrent: bool
+    multi_agent: bool
+    supervised: bool
+    llm: bool
+
+
+@frozen
+class AccessView:
+    """How to call a Deployed agent.  `api_key` is a secret."""
+
+    endpoint: str | None
+    api_key: str
+    algorithm: str
+    shape: Shape
+
+
+@frozen
+class TokenView:
+    id: UUID
+    kind: credential.TokenKind
+    name: str
+    user: str
+    role: Role
+    last_four: str
+    created_at: datetime
+
+
+@frozen
+class EventView:
+    """One event of the log with its whole envelope."""
+
+    position: int
+    stream: UUID
+    version: int
+    name: str
+    name_version: int
+    event_id: UUID
+    occurred_at: datetime
+    recorded_at: datetime
+    organisation: str
+    actor: str
+    command_id: UUID
+    correlation_id: UUID
+    causation_id: UUID | None
+    reason: str | None
+    code: str
+    data: Any
+    hash: str
+
+
+def project_view(row: Row) -> ProjectView:
+    state: project.Project = row.state
+    return ProjectView(
+        state.id, state.name, state.description, state.kind, row.created_at
+    )
+
+
+def experiment_view(row: Row) -> ExperimentView:
+    state: experiment.Experiment = row.state
+    setup = state.setup
+    return ExperimentView(
+        id=state.id,
+        project_id=state.project_id,
+        name=state.name,
+        algorithm=setup.algorithm,
+        family=setup.family,
+        source=setup.source,
+        base_model=setup.base_model,
+        recipe=setup.recipe,
+        config=msgspec.json.decode(setup.config, type=dict[str, Any]),
+        status=state.status,
+        reason=state.reason,
+        created_at=row.created_at,
+    )
+
+
+def deployment_view(row: Row) -> DeploymentView:
+    state: deployments.Deployment = row.state
+    return DeploymentView(
+        id=state.id,
+        status=state.status,
+        connected=state.status is deployments.Status.DEPLOYED,
+        reason=state.reason,
+        url=None,
+        memory_scope=state.memory_scope,
+        key_version=state.key_version,
+        parity=state.parity,
+    )
+
+
+def agent_view(row: Row, deployment: Row | None) -> AgentView:
+    state: agents.Agent = row.state
+    frozen_one = state.checkpoint
+    return AgentView(
+        id=state.id,
+        kind=state.kind,
+        name=state.name,
+        description=state.description,
+        experiment_id=state.origin.experiment_id,
+        experiment_name=state.origin.experiment_name,
+        project_id=state.origin.project_id,
+        algorithm=state.origin.algorithm,
+        family=state.origin.family,
+        checkpoint=FrozenCheckpointView(
+            frozen_one.type, frozen_one.step, frozen_one.digest
+        ),
+        base_model=state.origin.base_model,
+        deployment=None if deployment is None else deployment_view(deployment),
+        created_at=row.created_at,
+    )
+
+
+def token_view(row: Row) -> TokenView:
+    state: credential.AccessToken = row.state
+    return TokenView(
+        state.id,
+        state.kind,
+        state.name,
+        state.user,
+        state.role,
+        state.secret.last_four,
+        row.created_at,
+    )
+
+
+def event_view(recorded: Recorded) -> EventView:
+    context = recorded.context
+    return EventView(
+        position=recorded.position,
+        stream=recorded.stream,
+        version=recorded.version,
+        name=recorded.name,
+        name_version=recorded.name_version,
+        event_id=recorded.event_id,
+        occurred_at=recorded.occurred_at,
+        recorded_at=recorded.recorded_at,
+        organisation=context.organisation,
+        actor=str(context.actor),
+        command_id=context.command_id,
+        correlation_id=context.correlation_id,
+        causation_id=context.causation_id,
+        reason=context.reason,
+        code=recorded.code,
+        data=recorded.event,
+        hash=recorded.hash,
+    )

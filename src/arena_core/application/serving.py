@@ -1,0 +1,128 @@
+"""What this process answers for, deployment by deployment.
+
+The registry is a function of two things: the latest row of each deployment, and the
+models that the supervisor has loaded.  Whoever learns of a newer row hands it in
+(`follow`); an older one changes nothing.  The data plane reads one dictionary and
+takes no lock.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from arena_core.application import inference
+from arena_core.application.inference import Model
+from arena_core.application.keys import DeploymentKeys
+from arena_core.application.ports import Row
+from arena_core.domain.deployment import Deployment, Status
+from arena_core.domain.ids import DeploymentId, Digest, OrganisationId, WorkerId
+
+log = logging.getLogger(__name__)
+
+
+@frozen
+class Live:
+    """A deployment that answers.  Replaced as a whole, never changed."""
+
+    deployment_id: DeploymentId
+    organisation: OrganisationId
+    key: str = field(repr=False)
+    model: Model
+    status: bytes
+    """The body of its `status` answer."""
+
+
+class Registry:
+    """Safe to use from several threads; what `live` returns is never stale."""
+
+    def __init__(self, keys: DeploymentKeys, worker: WorkerId) -> None:
+        self._keys = keys
+        self._worker = worker
+        self._live: dict[str, Live] = {}
+        self._loaded: dict[DeploymentId, tuple[Digest, Model]] = {}
+        self._versions: dict[DeploymentId, int] = {}
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+
+    def live(self, deployment_id: str) -> Live | None:
+        """Return what answers for a deployment here, if anything does."""
+        return self._live.get(deployment_id)
+
+    def wait_for(self, deployment_id: str, timeout_s: float) -> bool:
+        """Wait until this process answers for a deployment; say whether it does."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: deployment_id in self._live, timeout_s
+            )
+
+    def all_live(self) -> Mapping[str, Live]:
+        return self._live
+
+    def has(self, deployment_id: DeploymentId, digest: Digest) -> bool:
+        """Say whether a model of these weights is loaded for the deployment."""
+        loaded = self._loaded.get(deployment_id)
+        return loaded is not None and loaded[0] == digest
+
+    def hold(self, deployment_id: DeploymentId, digest: Digest, model: Model) -> None:
+        """Keep a loaded model until a row says that it is Deployed, or is not."""
+        with self._lock:
+            self._unload(deployment_id)
+            self._loaded[deployment_id] = (digest, model)
+
+    def follow(self, row: Row | None) -> None:
+        """Serve, or cease to serve, as the deployment's latest row has it."""
+        if row is None:
+            return
+        state: Deployment = row.state
+        with self._lock:
+            if row.version < self._versions.get(state.id, 0):
+                return
+            self._versions[state.id] = row.version
+            if self._is_live(state):
+                self._live[str(state.id)] = self._answering(row)
+                self._changed.notify_all()
+            else:
+                self._live.pop(str(state.id), None)
+                if not self._is_being_started(state):
+                    self._unload(state.id)
+
+    def release(self, deployment_id: DeploymentId) -> None:
+        """Stop serving whatever the log says, and free the model."""
+        with self._lock:
+            self._live.pop(str(deployment_id), None)
+            self._unload(deployment_id)
+
+    def close(self) -> None:
+        """Free all models.  Safe to call twice."""
+        for deployment_id in list(self._loaded):
+            self.release(deployment_id)
+
+    def _is_live(self, state: Deployment) -> bool:
+        deployed = state.status is Status.DEPLOYED and not state.deleted
+        return deployed and self.has(state.id, state.digest)
+
+    def _is_being_started(self, state: Deployment) -> bool:
+        mine = state.claim is not None and state.claim.worker == self._worker
+        return mine and state.status is Status.PENDING and not state.deleted
+
+    def _answering(self, row: Row) -> Live:
+        state: Deployment = row.state
+        _, model = self._loaded[state.id]
+        return Live(
+            state.id,
+            row.organisation,
+            self._keys.issue(state.id, state.key_version),
+            model,
+            inference.status(
+                model,
+                deployment_id=str(state.id),
+                instance_id=str(self._worker),
+            ),
+        )
+
+    def _unload(self, deployment_id: DeploymentId) -> None:
+        loaded = self._loaded.pop(deployment_id, None)
+        if loaded is not None:
+            loaded[1].close()

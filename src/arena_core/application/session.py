@@ -1,0 +1,146 @@
+"""What every use case starts from: the ports, who is asking, and as of when."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from attrs import evolve, frozen
+
+from arena_core.application.handling import Change, Handled, Handler
+from arena_core.application.ports import (
+    BlobStore,
+    Clock,
+    Context,
+    EventStore,
+    MetricStore,
+    Query,
+    Row,
+    RowReader,
+)
+from arena_core.application.views import Views
+from arena_core.domain.errors import NotFound, Rejected
+from arena_core.domain.values import Caller
+
+
+@frozen
+class Core:
+    """The application's ports, put together once by the wiring."""
+
+    store: EventStore
+    handler: Handler
+    views: Views
+    metrics: MetricStore
+    blobs: BlobStore
+    clock: Clock
+    new_id: Callable[[], UUID]
+
+
+@frozen
+class Paging:
+    """Which part of a list: rows created after a position, and how many at most."""
+
+    after: int = 0
+    limit: int | None = None
+
+
+ALL = Paging()
+T = TypeVar("T")
+
+
+@frozen
+class Page(Generic[T]):
+    """Part of a list, in the order of creation; behaves like a sequence."""
+
+    items: list[T]
+    next_after: int | None = None
+    """Where the next part begins (see `Paging.after`); None if this is the end."""
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> T:
+        return self.items[index]
+
+
+def page(rows: Sequence[Row], view: Callable[[Row], T], paging: Paging) -> Page[T]:
+    """Return the page of `rows`, which may go one or more beyond its end."""
+    if paging.limit is None or len(rows) <= paging.limit:
+        return Page([view(row) for row in rows])
+    shown = rows[: paging.limit]
+    last = shown[-1].created_position if shown else paging.after
+    return Page([view(row) for row in shown], last)
+
+
+@frozen
+class Session:
+    """One caller's view of one organisation, now or as it was at a position.
+
+    Everything of another organisation looks as if it did not exist.
+    """
+
+    core: Core
+    caller: Caller
+    as_of: int | None = None
+
+    def at(self, position: int | None) -> "Session":
+        return evolve(self, as_of=position)
+
+    @property
+    def rows(self) -> RowReader:
+        """The read model: what this process has written is in it."""
+        if self.as_of is not None:
+            return self.core.views.at(self.as_of)
+        self.core.views.catch_up()
+        return self.core.views.rows
+
+    def execute(self, *changes: Change, reason: str | None = None) -> Handled:
+        """Carry out `changes` in the caller's name, all or none."""
+        if self.as_of is not None:
+            raise Rejected(
+                "The past cannot be changed: leave as_of out.", field="as_of"
+            )
+        self.core.views.require_live()
+        handled = self.core.handler.handle(self._context(reason), *changes)
+        self.core.views.catch_up()
+        return handled
+
+    def find(self, kind: str, row_id: UUID, *, deleted: bool = False) -> Row:
+        """Return the row.  Raises `NotFound` if it is not there for this caller."""
+        row = self.rows.get(row_id)
+        if (
+            row is None
+            or row.kind != kind
+            or row.organisation != self.caller.organisation
+            or (row.deleted and not deleted)
+        ):
+            raise NotFound(f"There is no such {kind}.")
+        return row
+
+    def query(
+        self,
+        kind: str,
+        *,
+        parent: UUID | None = None,
+        name: str | None = None,
+        paging: Paging = ALL,
+    ) -> list[Row]:
+        """Return the organisation's rows of a kind, in the order of their creation.
+
+        One more than the limit, so that it can be told whether there are more.
+        """
+        limit = None if paging.limit is None else paging.limit + 1
+        query = Query(kind, self.caller.organisation, parent, name, paging.after, limit)
+        return list(self.rows.find(query))
+
+    def _context(self, reason: str | None) -> Context:
+        command_id = self.core.new_id()
+        return Context(
+            organisation=self.caller.organisation,
+            actor=self.caller.actor,
+            command_id=command_id,
+            correlation_id=command_id,
+            reason=reason,
+        )

@@ -1,0 +1,55 @@
+"""Everything that one caller can do, in one place."""
+
+from collections.abc import Callable
+
+from attrs import field, frozen
+
+from arena_core.application.agents import Agents
+from arena_core.application.audit import Audit
+from arena_core.application.experiments import Experiments
+from arena_core.application.identity import Tokens
+from arena_core.application.keys import DeploymentKeys
+from arena_core.application.projects import Projects
+from arena_core.application.serving import Registry
+from arena_core.application.session import Core, Session
+from arena_core.domain.values import Caller
+
+
+@frozen
+class Application:
+    """The ports and policies of one process, from which use cases are made."""
+
+    core: Core
+    registry: Registry
+    keys: DeploymentKeys
+    random_bytes: Callable[[int], bytes] = field(repr=False)
+
+    def on_behalf_of(self, caller: Caller, *, as_of: int | None = None) -> "UseCases":
+        """Return what `caller` can do, now or looking at a position of the past."""
+        return UseCases(self, Session(self.core, caller, as_of))
+
+
+@frozen
+class UseCases:
+    _application: Application
+    session: Session
+
+    @property
+    def projects(self) -> Projects:
+        return Projects(self.session)
+
+    @property
+    def experiments(self) -> Experiments:
+        return Experiments(self.session)
+
+    @property
+    def agents(self) -> Agents:
+        return Agents(self.session, self._application.registry, self._application.keys)
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(self.session, self._application.random_bytes)
+
+    @property
+    def audit(self) -> Audit:
+        return Audit(self.session)

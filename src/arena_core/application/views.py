@@ -1,0 +1,161 @@
+"""The read model: the present state of every aggregate, kept up from the log.
+
+One projection makes one row of each stream, by the very `evolve` that commands use,
+so what is read cannot disagree with what is decided.  An event that cannot be
+understood stops the projection and is shown in health: it is never skipped.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.application.handling import Decider
+from arena_core.application.history import PAGE, pages
+from arena_core.application.ports import (
+    Batch,
+    EventStore,
+    Recorded,
+    Row,
+    RowReader,
+    RowStore,
+)
+from arena_core.application.snapshots import Snapshot
+from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain.errors import ArenaError, Corrupt, Unavailable, UnknownEvent
+
+log = logging.getLogger(__name__)
+
+DECIDERS: dict[str, Decider[Any, Any, Any]] = {
+    decider.KIND: decider
+    for decider in (project, experiment, agent, deployment, credential)
+}
+PAST_VIEWS = 8
+
+
+@frozen
+class Halt:
+    """Where the projection stopped, and why."""
+
+    position: int
+    reason: str
+
+
+def advance(row: Row | None, recorded: Recorded) -> Row:
+    """Return the row of the stream after one more event."""
+    kind = recorded.name.partition(".")[0]
+    if kind not in DECIDERS:
+        raise UnknownEvent(f"No aggregate knows the event {recorded.name}.")
+    state = DECIDERS[kind].evolve(row.state if row else None, recorded.event)
+    return Row(
+        kind=kind,
+        id=recorded.stream,
+        organisation=recorded.context.organisation if row is None else row.organisation,
+        parent=_parent(state),
+        name=getattr(state, "name", ""),
+        deleted=state.deleted,
+        version=recorded.version,
+        created_position=recorded.position if row is None else row.created_position,
+        created_at=recorded.occurred_at if row is None else row.created_at,
+        position=recorded.position,
+        changed_at=recorded.occurred_at,
+        state=state,
+    )
+
+
+def _parent(state: object) -> UUID | None:
+    match state:
+        case experiment.Experiment():
+            return state.project_id
+        case agent.Agent():
+            return state.origin.experiment_id
+        case deployment.Deployment():
+            return state.agent_id
+        case _:
+            return None
+
+
+def fold(events: Iterable[Recorded], rows: RowReader) -> dict[UUID, Row]:
+    """Return the rows that `events` change, as they are afterwards."""
+    changed: dict[UUID, Row] = {}
+    for recorded in events:
+        before = changed.get(recorded.stream) or rows.get(recorded.stream)
+        try:
+            changed[recorded.stream] = advance(before, recorded)
+        except ArenaError:
+            raise
+        except Exception as error:
+            raise UnknownEvent(
+                f"The event {recorded.name} at position {recorded.position} "
+                f"does not fit the state before it."
+            ) from error
+    return changed
+
+
+class Views:
+    """Keeps a `RowStore` up with an `EventStore`, and rebuilds the past."""
+
+    def __init__(self, store: EventStore, rows: RowStore) -> None:
+        self.rows: RowReader = rows
+        self.halted: Halt | None = None
+        self._store = store
+        self._rows = rows
+        self._position = 0
+        self._past: OrderedDict[int, Snapshot] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def catch_up(self) -> int:
+        """Bring the rows up to the head of the log; return the position reached.
+
+        Never raises for an event that cannot be understood: see `halted`.
+        """
+        head = self._store.head()
+        while self.halted is None and self._position < head:
+            try:
+                self._position = self._rows.update(self._page)
+            except Corrupt as error:
+                self.halted = Halt(self._position, str(error))
+                log.exception("The read model stopped at %d", self._position)
+        return self._position
+
+    def require_live(self) -> None:
+        """Raise `Unavailable` if the projection has stopped."""
+        if self.halted is not None:
+            raise Unavailable(
+                f"The read model stopped after position {self.halted.position}: "
+                f"{self.halted.reason} Nothing is changed until that is mended."
+            )
+
+    def rebuild(self) -> int:
+        """Make all rows anew from the log, and put them in place at once."""
+        head = self._store.head()
+        rows = fold(pages(self._store, up_to=head), Snapshot([]))
+        self._rows.replace(Batch(list(rows.values()), head))
+        self._position, self.halted = head, None
+        return head
+
+    def at(self, position: int) -> RowReader:
+        """Return the rows as they were when the log ended at `position`."""
+        with self._lock:
+            known = self._past.get(position)
+        if known is None:
+            rows = fold(pages(self._store, up_to=position), Snapshot([]))
+            known = Snapshot(rows.values())
+        with self._lock:
+            self._past[position] = known
+            self._past.move_to_end(position)
+            while len(self._past) > PAST_VIEWS:
+                self._past.popitem(last=False)
+        return known
+
+    def _page(self, position: int, rows: RowReader) -> Batch | None:
+        # Another process may have brought the rows further than we knew.
+        self._position = max(self._position, position)
+        events = self._store.read_all(after=position, limit=PAGE)
+        if not events:
+            return None
+        return Batch(list(fold(events, rows).values()), events[-1].position)

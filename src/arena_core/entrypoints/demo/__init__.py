@@ -1,0 +1,1 @@
+"""`arena-core demo`: train a small policy here, then freeze, connect and play it."""

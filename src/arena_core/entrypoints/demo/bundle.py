@@ -1,0 +1,162 @@
+"""Writing a checkpoint of the trainer as a bundle, as `docs/bundle.md` describes it."""
+
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gymnasium
+import numpy as np
+
+import arena_core
+from arena_core.application import spaces
+from arena_core.domain.checkpoint import Box, Discrete
+from arena_core.domain.errors import Rejected
+from arena_core.entrypoints.demo.network import Array, Network
+from arena_core.entrypoints.demo.ppo import Checkpoint
+from arena_core.entrypoints.demo.rollout import ENVIRONMENT
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET, IR_VERSION = 17, 8
+GOLDEN_BATCHES = (1, 7)
+_WEIGHTS = "policy.onnx"
+
+
+def write_bundle(folder: Path, checkpoint: Checkpoint, *, seed: int) -> None:
+    """Write `checkpoint`, of the training with `seed`, into `folder`.
+
+    The folder is made if need be.  The same checkpoint gives the same bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = json.dumps(_manifest(checkpoint, seed), indent=2, allow_nan=False)
+    (folder / "checkpoint.json").write_text(manifest + "\n", encoding="utf-8")
+    model = onnx_model(checkpoint.policy)
+    (folder / _WEIGHTS).write_bytes(model.SerializeToString(deterministic=True))
+    np.savez(folder / "golden.npz", **golden_trace(checkpoint))
+
+
+def _manifest(checkpoint: Checkpoint, seed: int) -> dict[str, object]:
+    inputs, *_, outputs = checkpoint.policy.sizes
+    with gymnasium.make(ENVIRONMENT) as environment:
+        observation_space = space_to_json(environment.observation_space)
+        action_space = space_to_json(environment.action_space)
+    return {
+        "format_version": 1,
+        "algorithm": "PPO",
+        "family": "rl",
+        "framework": {"name": "numpy", "version": np.__version__},
+        "weights": _WEIGHTS,
+        "signature": {
+            "inputs": [{"name": "obs", "dtype": "float32", "shape": [None, inputs]}],
+            "outputs": [
+                {"name": "logits", "dtype": "float32", "shape": [None, outputs]}
+            ],
+        },
+        "observation_space": observation_space,
+        "action_space": action_space,
+        "head": "logits",
+        "normaliser": None,
+        "provenance": _provenance(checkpoint, seed),
+    }
+
+
+def _provenance(checkpoint: Checkpoint, seed: int) -> dict[str, object]:
+    import onnx  # noqa: PLC0415 -- slow to import
+
+    return {
+        "trainer": "arena-core demo",
+        "environment": ENVIRONMENT,
+        "seed": seed,
+        "step": checkpoint.step,
+        "versions": {
+            "arena-core": arena_core.__version__,
+            "gymnasium": gymnasium.__version__,
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def space_to_json(space: gymnasium.Space) -> dict[str, object]:
+    """Return the JSON form of a Box or a Discrete.  Raises `Rejected` for another."""
+    match space:
+        case gymnasium.spaces.Box():
+            return spaces.to_json(
+                Box(
+                    space.shape,
+                    str(space.dtype),
+                    _bounds(space.low),
+                    _bounds(space.high),
+                )
+            )
+        case gymnasium.spaces.Discrete():
+            return spaces.to_json(
+                Discrete(int(space.n), int(space.start), str(space.dtype))
+            )
+        case _:
+            raise Rejected(
+                f"The space {type(space).__name__} is not supported: use Box or "
+                "Discrete.",
+                field="space",
+            )
+
+
+def _bounds(bounds: Array) -> tuple[float | None, ...]:
+    flat = bounds.ravel().tolist()
+    return tuple(bound if np.isfinite(bound) else None for bound in flat)
+
+
+def golden_trace(checkpoint: Checkpoint) -> dict[str, Array]:
+    """Return what the policy answered in training, by member name of `golden.npz`."""
+    members, start = {}, 0
+    for case, size in enumerate(GOLDEN_BATCHES):
+        observations = checkpoint.observations[start : start + size]
+        logits = checkpoint.policy(observations)
+        members[f"case{case}/step0/obs"] = observations
+        members[f"case{case}/step0/action"] = logits.argmax(axis=1)
+        members[f"case{case}/step0/outputs/logits"] = logits
+        start += size
+    return members
+
+
+def onnx_model(policy: Network) -> "onnx.ModelProto":
+    """Return `policy` as ONNX: `obs` (batch, n) to `logits` (batch, m), both float32."""
+    from onnx import TensorProto, checker, helper, numpy_helper  # noqa: PLC0415 -- slow to import
+
+    nodes, tensors, value = [], [], "obs"
+    for index, (weights, biases) in enumerate(policy.layers, start=1):
+        tensors.append(numpy_helper.from_array(weights, f"weights{index}"))
+        tensors.append(numpy_helper.from_array(biases, f"biases{index}"))
+        last = index == len(policy.layers)
+        affine, inputs = "logits" if last else f"affine{index}", value
+        nodes.append(
+            helper.make_node(
+                "Gemm", [inputs, f"weights{index}", f"biases{index}"], [affine]
+            )
+        )
+        if not last:
+            value = f"hidden{index}"
+            nodes.append(helper.make_node("Tanh", [affine], [value]))
+    inputs, *_, outputs = policy.sizes
+    graph = helper.make_graph(
+        nodes,
+        "policy",
+        [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["batch", inputs])],
+        [
+            helper.make_tensor_value_info(
+                "logits", TensorProto.FLOAT, ["batch", outputs]
+            )
+        ],
+        tensors,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="arena-core",
+    )
+    checker.check_model(model, full_check=True)
+    return model

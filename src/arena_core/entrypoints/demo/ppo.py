@@ -1,0 +1,245 @@
+"""Proximal policy optimisation, in NumPy.
+
+The clipped objective is that of Schulman et al. 2017, arXiv 1707.06347, and the
+advantages are estimated as in Schulman et al. 2015, arXiv 1506.02438.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from attrs import evolve, frozen
+
+from arena_core.entrypoints.demo.network import (
+    Adam,
+    Array,
+    Network,
+    clip_norm,
+    initialise,
+    parameter_count,
+)
+from arena_core.entrypoints.demo.rollout import Collector, Rollout, evaluate
+
+OBSERVATION_SIZE, ACTIONS, HIDDEN = 4, 2, (64, 64)
+PERFECT_RETURN = 500.0
+EVALUATION_EPISODES = 32
+EVALUATION_SEED = 1_000_003
+"""For comparing checkpoints; what is reported of the best one needs other seeds."""
+FEWEST_CHECKPOINTS = 3
+RECORDED_OBSERVATIONS = 8
+GRADIENT_NORM = 0.5
+
+
+@frozen
+class Settings:
+    """What training may vary.  With the defaults it takes about a second."""
+
+    total_steps: int = 100_000
+    environments: int = 16
+    rollout_steps: int = 64
+    epochs: int = 10
+    minibatch: int = 256
+    learning_rate: float = 1e-3
+    """In the first update; it falls linearly, to almost zero in the last."""
+    discount: float = 0.98
+    trace_decay: float = 0.95
+    """Lambda of the advantage estimates."""
+    clip_range: float = 0.1
+    """How far the probability ratio may move from 1 before its slope is cut."""
+    checkpoint_steps: int = 4096
+
+
+@frozen(eq=False)
+class Checkpoint:
+    """A policy at one step of training, and how good it is."""
+
+    step: int
+    policy: Network
+    fitness: float
+    """The mean return of `EVALUATION_EPISODES` greedy episodes."""
+    observations: Array
+    """Some that training has just met: float32 (`RECORDED_OBSERVATIONS`, 4)."""
+
+
+@frozen(eq=False)
+class Progress:
+    """Where training is after an update."""
+
+    step: int
+    total_steps: int
+    score: float | None
+    """The mean return of the latest episodes of training, if any has ended."""
+    checkpoint: Checkpoint | None
+    """The one that has been taken after this update, if one has."""
+
+
+@frozen(eq=False)
+class Samples:
+    """B valid steps of a rollout, shuffled or not; each array begins with B.
+
+    Floats have the dtype of the networks, `actions` are int64.
+    """
+
+    observations: Array
+    actions: Array
+    log_probabilities: Array
+    """Of the actions, when they were chosen."""
+    advantages: Array
+    returns: Array
+    """What the critic should have said."""
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def take(self, rows: Array) -> "Samples":
+        return Samples(
+            self.observations[rows],
+            self.actions[rows],
+            self.log_probabilities[rows],
+            self.advantages[rows],
+            self.returns[rows],
+        )
+
+
+def train(settings: Settings, seed: int) -> Iterator[Progress]:
+    """Train a policy, and yield after each update.
+
+    A checkpoint is taken about every `checkpoint_steps` and at the end.  Training
+    ends before `total_steps` once a checkpoint is perfect, but not before there are
+    `FEWEST_CHECKPOINTS`.  The same settings and seed give the same policies.
+    """
+    rng = np.random.default_rng(seed)
+    learner = Learner(settings, rng)
+    collector = Collector(settings.environments, rng)
+    steps = settings.environments * settings.rollout_steps
+    updates = -(-settings.total_steps // steps)
+    interval = max(1, settings.checkpoint_steps // steps)
+    for update in range(1, updates + 1):
+        samples = learner.samples(
+            collector.collect(learner.actor, settings.rollout_steps)
+        )
+        learner.improve(samples, 1 - (update - 1) / updates)
+        step, checkpoint = update * steps, None
+        if update % interval == 0 or update == updates:
+            checkpoint = _checkpoint(step, learner.actor, samples)
+        yield Progress(step, updates * steps, collector.score, checkpoint)
+        if (
+            checkpoint is not None
+            and checkpoint.fitness >= PERFECT_RETURN
+            and update >= FEWEST_CHECKPOINTS * interval
+        ):
+            return
+
+
+def _checkpoint(step: int, actor: Network, samples: Samples) -> Checkpoint:
+    rows = np.linspace(0, len(samples) - 1, RECORDED_OBSERVATIONS).astype(int)
+    fitness = evaluate(actor, EVALUATION_EPISODES, EVALUATION_SEED)
+    return Checkpoint(step, actor.copy(), fitness, samples.observations[rows])
+
+
+class Learner:
+    """An actor and a critic, whose parameters lie in one vector, and what moves it."""
+
+    def __init__(self, settings: Settings, rng: np.random.Generator) -> None:
+        self._settings = settings
+        self._rng = rng
+        actor = (OBSERVATION_SIZE, *HIDDEN, ACTIONS)
+        critic = (OBSERVATION_SIZE, *HIDDEN, 1)
+        cut = parameter_count(actor)
+        parameters, gradient = np.zeros((2, cut + parameter_count(critic)), np.float32)
+        self.actor = Network(actor, parameters[:cut])
+        self._critic = Network(critic, parameters[cut:])
+        self._actor_gradient = Network(actor, gradient[:cut])
+        self._critic_gradient = Network(critic, gradient[cut:])
+        self._gradient = gradient
+        self._adam = Adam(parameters)
+        initialise(self.actor, rng, output_gain=0.01)
+        initialise(self._critic, rng, output_gain=1.0)
+
+    def samples(self, rollout: Rollout) -> Samples:
+        """Return the valid steps of `rollout`, which the present actor has made."""
+        discount, decay = self._settings.discount, self._settings.trace_decay
+        # So that returns lie in 0..1, where the critic begins.
+        scaled = evolve(rollout, rewards=rollout.rewards * (1 - discount))
+        values = self._critic(rollout.observations)[..., 0]
+        estimates = advantages(scaled, values, discount, decay)
+        valid = rollout.valid
+        observations, actions = rollout.observations[:-1][valid], rollout.actions[valid]
+        return Samples(
+            observations,
+            actions,
+            _chosen(log_softmax(self.actor(observations)), actions),
+            estimates[valid],
+            (estimates + values[:-1])[valid],
+        )
+
+    def improve(self, samples: Samples, remaining: float) -> None:
+        """Run the epochs of one update.  `remaining`: share of training, 1 at first."""
+        learning_rate = self._settings.learning_rate * remaining
+        count = max(1, round(len(samples) / self._settings.minibatch))
+        for _ in range(self._settings.epochs):
+            for rows in np.array_split(self._rng.permutation(len(samples)), count):
+                self._descend(samples.take(rows), learning_rate)
+
+    def _descend(self, batch: Samples, learning_rate: float) -> None:
+        batch = evolve(batch, advantages=normalised(batch.advantages))
+        layers = self.actor.activations(batch.observations)
+        _, slope = policy_loss(layers[-1], batch, self._settings.clip_range)
+        self.actor.backward(layers, slope, self._actor_gradient)
+        layers = self._critic.activations(batch.observations)
+        _, slope = value_loss(layers[-1], batch)
+        self._critic.backward(layers, slope, self._critic_gradient)
+        clip_norm(self._actor_gradient.flat, GRADIENT_NORM)
+        clip_norm(self._critic_gradient.flat, GRADIENT_NORM)
+        self._adam.step(self._gradient, learning_rate)
+
+
+def advantages(rollout: Rollout, values: Array, discount: float, decay: float) -> Array:
+    """Return generalised advantage estimates (T, N) for `values` (T + 1, N).
+
+    Nothing is to come after a termination; after a truncation or the last step, the
+    value of the state that was reached stands for what would have come.  Where a
+    step is not valid the result means nothing.
+    """
+    goes_on = (~rollout.terminated).astype(values.dtype)
+    same_episode = goes_on * ~rollout.truncated
+    surprises = rollout.rewards + discount * goes_on * values[1:] - values[:-1]
+    found = np.zeros_like(values)
+    for t in reversed(range(len(surprises))):
+        found[t] = surprises[t] + discount * decay * same_episode[t] * found[t + 1]
+    return found[:-1]
+
+
+def normalised(advantages: Array) -> Array:
+    """Return `advantages` (B,) shifted and scaled to mean 0 and deviation 1."""
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return the log-probabilities (..., n) that `logits` (..., n) stand for."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _chosen(log_probabilities: Array, actions: Array) -> Array:
+    return log_probabilities[np.arange(len(actions)), actions]
+
+
+def policy_loss(
+    logits: Array, batch: Samples, clip_range: float
+) -> tuple[float, Array]:
+    """Return the negated clipped objective, and its derivative by `logits` (B, n)."""
+    log_probabilities = log_softmax(logits)
+    ratio = np.exp(_chosen(log_probabilities, batch.actions) - batch.log_probabilities)
+    free = ratio * batch.advantages
+    clipped = np.clip(ratio, 1 - clip_range, 1 + clip_range) * batch.advantages
+    # d ratio / d logits = ratio * (one hot of the action - probabilities)
+    weight = free * (free <= clipped) / len(batch)
+    slope = weight[:, None] * np.exp(log_probabilities)
+    slope[np.arange(len(batch)), batch.actions] -= weight
+    return -float(np.minimum(free, clipped).mean()), slope
+
+
+def value_loss(values: Array, batch: Samples) -> tuple[float, Array]:
+    """Return half the mean squared error, and its derivative by `values` (B, 1)."""
+    errors = values - batch.returns[:, None]
+    return 0.5 * float(np.mean(errors * errors)), errors / len(batch)

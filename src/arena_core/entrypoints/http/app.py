@@ -1,0 +1,77 @@
+"""The whole HTTP API as one Starlette app, built from one table of endpoints."""
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+
+from arena_core.domain.release import VERSION
+from arena_core.entrypoints.http import (
+    agents,
+    events,
+    experiments,
+    health,
+    openapi,
+    projects,
+    tokens,
+)
+from arena_core.entrypoints.http.endpoints import PUBLIC, Call, Endpoint, Reply
+from arena_core.entrypoints.http.errors import HIDDEN, log, respond
+from arena_core.entrypoints.http.inference import DataPlane
+from arena_core.entrypoints.library import Arena
+
+CONTROL_PLANE = (
+    *projects.ENDPOINTS,
+    *experiments.ENDPOINTS,
+    *agents.ENDPOINTS,
+    *tokens.ENDPOINTS,
+    *events.ENDPOINTS,
+    *health.ENDPOINTS,
+)
+
+
+def build_app(arena: Arena) -> Starlette:
+    """Return the app.  It needs no lifespan, so that it can be mounted anywhere."""
+    endpoints = (*CONTROL_PLANE, _openapi())
+    routes = [endpoint.route(arena) for endpoint in endpoints]
+    app = Starlette(
+        routes=[*routes, Mount("/inference", app=DataPlane(arena))],
+        exception_handlers={HTTPException: _http_error, Exception: _defect},
+    )
+    # An address that nobody declared is not there, rather than somewhere else.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _openapi() -> Endpoint:
+    def show(call: Call) -> Reply:
+        del call
+        return Reply(openapi.document((*CONTROL_PLANE, described), VERSION))
+
+    described = Endpoint(
+        "GET", "/openapi.json", show, PUBLIC, "This document", dict[str, Any]
+    )
+    return described
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    del request
+    if not isinstance(error, HTTPException):
+        raise error
+    status = HTTPStatus(error.status_code)
+    detail = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+        HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method.",
+    }.get(status, status.phrase)
+    headers = dict(error.headers or {})
+    return respond(status, detail, code=status.name, headers=headers)
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    log.error("Defect at %s", request.scope["path"], exc_info=error)
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return respond(status, HIDDEN, code=status.name)

@@ -1,0 +1,116 @@
+"""Reading what callers send: bounded before it is parsed, and parsed by type."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from arena_core.domain.errors import Rejected, StorageFull, TooLarge
+from arena_core.entrypoints.library import Arena
+
+MOST_ITEMS = 1000
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def parse_query(request: Request, kind: type[S]) -> S:
+    """Return the query string as a `kind`.  Raises `Rejected`, naming the parameter."""
+    items = request.query_params.multi_items()
+    given = dict(items)
+    if len(given) < len(items):
+        raise Rejected("A query parameter is given more than once.", field="query")
+    return _converted(given, kind, strict=False)
+
+
+async def parse_body(request: Request, kind: type[S], *, limit_bytes: int) -> S:
+    """Return the JSON body as a `kind`; no body counts as an empty object."""
+    body = await read(request, limit_bytes=limit_bytes)
+    try:
+        parsed = msgspec.json.decode(body or b"{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Rejected(
+            f"The body is no JSON: {_plain(error)}.", field="body"
+        ) from error
+    return _converted(parsed, kind, strict=True)
+
+
+async def read(request: Request, *, limit_bytes: int) -> bytes:
+    """Return the whole body.  Raises `TooLarge` before, or as soon as, it is."""
+    check_announced(request.headers.get("content-length"), limit_bytes)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise too_large(limit_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+@asynccontextmanager
+async def uploaded(request: Request, arena: Arena) -> AsyncIterator[Path]:
+    """Stream a tar archive to disk and give the folder that it was unpacked in.
+
+    The folder is gone afterwards, whatever happens.
+    """
+    limit_bytes = arena.settings.max_upload_bytes
+    check_announced(request.headers.get("content-length"), limit_bytes)
+    scratch = await run_in_threadpool(arena.scratch)
+    try:
+        path = Path(scratch.name) / "upload"
+        await _stream_to(path, request, limit_bytes)
+        folder = Path(scratch.name) / "bundle"
+        folder.mkdir()
+        await run_in_threadpool(arena.unpack, path, folder)
+        yield folder
+    finally:
+        await run_in_threadpool(scratch.cleanup)
+
+
+async def _stream_to(path: Path, request: Request, limit_bytes: int) -> None:
+    size = 0
+    try:
+        with path.open("wb") as file:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise too_large(limit_bytes)
+                await run_in_threadpool(file.write, chunk)
+    except OSError as error:
+        raise StorageFull("The upload could not be kept: no space is left.") from error
+
+
+def check_announced(content_length: str | None, limit_bytes: int) -> None:
+    """Raise `TooLarge` if the body is said to be larger than the limit."""
+    if (
+        content_length is not None
+        and content_length.isdigit()
+        and int(content_length[:20]) > limit_bytes
+    ):
+        raise too_large(limit_bytes)
+
+
+def too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit_bytes} bytes: send less.")
+
+
+def _converted(given: object, kind: type[S], *, strict: bool) -> S:
+    try:
+        return msgspec.convert(given, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at ")
+        raise Rejected(_plain(text) + ".", field=_field(text, where)) from error
+
+
+def _field(text: str, where: str) -> str:
+    """Return the name of the field that msgspec complains of."""
+    path = where.strip("`").removeprefix("$").lstrip(".")
+    named = text.split("`")[1] if "field `" in text else ""
+    return _plain(".".join(part for part in (path, named) if part)) or "body"
+
+
+def _plain(error: object) -> str:
+    # Clients print through markup that takes square brackets for its own.
+    return str(error).replace("[", "(").replace("]", ")").replace("`", "")

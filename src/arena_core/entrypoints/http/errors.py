@@ -1,0 +1,120 @@
+"""The one table from errors to answers, as problem details (RFC 9457)."""
+
+import logging
+from http import HTTPStatus
+
+import msgspec
+from attrs import frozen
+from starlette.responses import Response
+
+from arena_core.domain.errors import (
+    Ambiguous,
+    ArenaError,
+    Conflict,
+    Corrupt,
+    Forbidden,
+    NotFound,
+    Rejected,
+    StorageFull,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[type[ArenaError], HTTPStatus] = {
+    Rejected: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Ambiguous: HTTPStatus.CONFLICT,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    Corrupt: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""An error that is not here is answered as the nearest of its ancestors that is."""
+
+HIDDEN = "The server could not do that; its log says why."
+RETRY_AFTER_S = "1"
+
+
+@frozen
+class FieldError:
+    """What is wrong with one part of the request."""
+
+    pointer: str
+    detail: str
+
+
+@frozen
+class Problem:
+    """The body of every answer that is not a success."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldError]
+
+
+def status_of(error: ArenaError) -> HTTPStatus:
+    """Return the status that the error, or the nearest of its ancestors, has."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def detail_of(error: ArenaError) -> str:
+    """Return what a caller may know: nothing of damage inside."""
+    if isinstance(error, Corrupt):
+        log.error("Corrupt: %s", error)
+        return HIDDEN
+    return str(error)
+
+
+def problem(error: ArenaError) -> Response:
+    """Return the answer that `error` is."""
+    status = status_of(error)
+    headers = {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="arena", error="invalid_token"'
+    if isinstance(error, Forbidden):
+        headers["WWW-Authenticate"] = 'Bearer realm="arena", error="insufficient_scope"'
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = RETRY_AFTER_S
+    detail = detail_of(error)
+    field = getattr(error, "field", None)
+    errors = [] if field is None else [FieldError(_pointer(field), detail)]
+    return respond(status, detail, code=_code(error), errors=errors, headers=headers)
+
+
+def respond(
+    status: HTTPStatus,
+    detail: str,
+    *,
+    code: str,
+    errors: list[FieldError] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Return a problem details answer."""
+    body = Problem("about:blank", status.phrase, status, detail, code, errors or [])
+    return Response(
+        msgspec.json.encode(body),
+        status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/problem+json",
+    )
+
+
+def _pointer(field: str) -> str:
+    return "/" + field.replace(".", "/").replace(" ", "")
+
+
+def _code(error: ArenaError) -> str:
+    name = type(error).__name__
+    return "".join(f"_{c}" if c.isupper() else c.upper() for c in name).lstrip("_")

@@ -1,0 +1,252 @@
+"""/api/v1/experiments, with their metrics and checkpoints."""
+
+from http import HTTPStatus
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from arena_core.application import experiments
+from arena_core.application.ports import MetricPoint
+from arena_core.application.resources import CheckpointView, ExperimentView
+from arena_core.application.session import Page
+from arena_core.domain.values import Role, Source, SourceKind
+from arena_core.entrypoints.http.endpoints import (
+    Call,
+    Endpoint,
+    Listed,
+    Listing,
+    ListOf,
+    Nothing,
+    Past,
+    Reply,
+)
+
+PATH = "/api/v1/experiments"
+Families = Literal["rl", "supervised", "latent", "llm"]
+
+
+class SourceBody(msgspec.Struct, forbid_unknown_fields=True):
+    kind: Literal["gym", "dataset"]
+    name: str
+
+
+class ExperimentCreation(msgspec.Struct, forbid_unknown_fields=True):
+    """`family` may be left out for a known algorithm; `config` is the recipe's own."""
+
+    project_id: UUID
+    name: str
+    algorithm: str
+    family: Families | None = None
+    source: SourceBody | None = None
+    base_model: str | None = None
+    recipe: str | None = None
+    config: dict[str, Any] = {}
+
+
+class ExperimentEdit(msgspec.Struct, forbid_unknown_fields=True):
+    """A name, and any part of the set-up while the experiment is a Draft."""
+
+    name: str | None = None
+    algorithm: str | None = None
+    family: Families | None = None
+    source: SourceBody | None = None
+    base_model: str | None = None
+    recipe: str | None = None
+    config: dict[str, Any] | None = None
+
+
+class ExperimentFilter(Listing, kw_only=True):
+    project_id: UUID | None = None
+    name: str | None = None
+
+
+class Points(msgspec.Struct, forbid_unknown_fields=True):
+    points: list[MetricPoint]
+
+
+class MetricFilter(Past, kw_only=True):
+    name: str | None = None
+
+
+class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The scores are recorded as the metrics `score` and `fitness` at the step."""
+
+    step: int
+    score: float | None = None
+    fitness: float | None = None
+
+
+def _source(body: SourceBody | None) -> Source | None:
+    return None if body is None else Source(SourceKind(body.kind), body.name)
+
+
+def listed(call: Call) -> Reply:
+    page = call.use.experiments.list(
+        project_id=call.query.project_id,
+        name=call.query.name,
+        paging=call.query.paging(),
+    )
+    return Reply(Listed.of(page))
+
+
+def create(call: Call) -> Reply:
+    body: ExperimentCreation = call.body
+    made = call.use.experiments.create(
+        body.project_id,
+        name=body.name,
+        algorithm=body.algorithm,
+        family=body.family,
+        source=_source(body.source),
+        base_model=body.base_model,
+        recipe=body.recipe,
+        config=body.config,
+    )
+    where = f"{call.base_url}{PATH}/{made.id}"
+    return Reply(made, HTTPStatus.CREATED, where)
+
+
+def show(call: Call) -> Reply:
+    return Reply(call.use.experiments.get(call.ids["experiment_id"]))
+
+
+def edit(call: Call) -> Reply:
+    body: ExperimentEdit = call.body
+    experiment_id = call.ids["experiment_id"]
+    now = call.use.experiments.get(experiment_id)
+    same_algorithm = body.algorithm in (None, now.algorithm)
+    changed = experiments.setup(
+        algorithm=body.algorithm or now.algorithm,
+        family=body.family or (now.family if same_algorithm else None),
+        source=_source(body.source) or now.source,
+        base_model=body.base_model or now.base_model,
+        recipe=body.recipe or now.recipe,
+        config=now.config if body.config is None else body.config,
+    )
+    edited = call.use.experiments.edit(
+        experiment_id, name=body.name, changed_setup=changed
+    )
+    return Reply(edited)
+
+
+def delete(call: Call) -> Reply:
+    call.use.experiments.delete(call.ids["experiment_id"])
+    return Reply({})
+
+
+def metrics(call: Call) -> Reply:
+    names = None if call.query.name is None else [call.query.name]
+    points = call.use.experiments.metrics(call.ids["experiment_id"], names=names)
+    return Reply(Listed.of(Page(list(points))))
+
+
+def add_metrics(call: Call) -> Reply:
+    call.use.experiments.add_metrics(call.ids["experiment_id"], call.body.points)
+    return Reply({"recorded": len(call.body.points)}, HTTPStatus.CREATED)
+
+
+def checkpoints(call: Call) -> Reply:
+    views = call.use.experiments.checkpoints(call.ids["experiment_id"])
+    return Reply(Listed.of(Page(list(views))))
+
+
+def add_checkpoint(call: Call) -> Reply:
+    query: Upload = call.query
+    made = call.use.experiments.add_checkpoint(
+        call.ids["experiment_id"],
+        step=query.step,
+        path=call.body,
+        score=query.score,
+        fitness=query.fitness,
+    )
+    return Reply(made, HTTPStatus.CREATED)
+
+
+def delete_checkpoint(call: Call) -> Reply:
+    step = int(call.ids["step"])
+    call.use.experiments.delete_checkpoint(call.ids["experiment_id"], step)
+    return Reply({})
+
+
+ONE = PATH + "/{experiment_id}"
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        PATH,
+        listed,
+        Role.VIEWER,
+        "List the experiments",
+        ListOf(ExperimentView),
+        query=ExperimentFilter,
+    ),
+    Endpoint(
+        "POST",
+        PATH,
+        create,
+        Role.MEMBER,
+        "Draft an experiment",
+        ExperimentView,
+        body=ExperimentCreation,
+        status=HTTPStatus.CREATED,
+    ),
+    Endpoint(
+        "GET", ONE, show, Role.VIEWER, "Show an experiment", ExperimentView, query=Past
+    ),
+    Endpoint(
+        "PATCH",
+        ONE,
+        edit,
+        Role.MEMBER,
+        "Rename, or configure a Draft",
+        ExperimentView,
+        body=ExperimentEdit,
+    ),
+    Endpoint("DELETE", ONE, delete, Role.MEMBER, "Delete an experiment", Nothing),
+    Endpoint(
+        "GET",
+        ONE + "/metrics",
+        metrics,
+        Role.VIEWER,
+        "List the metric points",
+        ListOf(MetricPoint),
+        query=MetricFilter,
+    ),
+    Endpoint(
+        "POST",
+        ONE + "/metrics",
+        add_metrics,
+        Role.MEMBER,
+        "Append metric points",
+        Nothing,
+        body=Points,
+        status=HTTPStatus.CREATED,
+    ),
+    Endpoint(
+        "GET",
+        ONE + "/checkpoints",
+        checkpoints,
+        Role.VIEWER,
+        "List the checkpoints with their scores",
+        ListOf(CheckpointView),
+        query=Past,
+    ),
+    Endpoint(
+        "POST",
+        ONE + "/checkpoints",
+        add_checkpoint,
+        Role.MEMBER,
+        "Upload a checkpoint bundle as a tar archive",
+        CheckpointView,
+        query=Upload,
+        status=HTTPStatus.CREATED,
+        upload=True,
+    ),
+    Endpoint(
+        "DELETE",
+        ONE + "/checkpoints/{step:int}",
+        delete_checkpoint,
+        Role.MEMBER,
+        "Delete a checkpoint; agents keep theirs",
+        Nothing,
+    ),
+)

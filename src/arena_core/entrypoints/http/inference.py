@@ -1,0 +1,190 @@
+"""The data plane: /inference/<deployment>/status, get_action and predict.
+
+A plain ASGI app, since every microsecond here is paid on every step of every episode.
+Errors are `{"detail": "<one plain sentence>"}`, as the public client expects.
+"""
+
+import hmac
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import NoReturn
+from uuid import UUID
+
+import msgspec
+from attrs import frozen
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from arena_core.application import inference
+from arena_core.application.identity import REFUSAL, authenticate
+from arena_core.application.inference import Model
+from arena_core.application.keys import PREFIX
+from arena_core.application.serving import Live
+from arena_core.domain import deployment
+from arena_core.domain.errors import (
+    ArenaError,
+    Forbidden,
+    NotFound,
+    Rejected,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from arena_core.domain.values import Role
+from arena_core.entrypoints.http import bodies
+from arena_core.entrypoints.http.endpoints import EXTERNAL_USER, bearer
+from arena_core.entrypoints.http.errors import detail_of, status_of
+from arena_core.entrypoints.library import Arena
+
+ANSWERS: dict[str, Callable[[Model, bytes], bytes]] = {
+    "get_action": inference.get_action,
+    "predict": inference.predict,
+}
+INLINE_BODY_BYTES = 64 * 1024
+LANGUAGE_MODEL_VERBS = ("generate", "generate_stream", "sessions")
+GONE = "Nothing is served at this address."
+FOREIGN = "This credential is not for this deployment."
+
+
+@frozen
+class _Reply:
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class DataPlane:
+    """Mounted at /inference.  Does its own authorisation: `status` alone is public."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._registry = arena.application.registry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            reply = await self._answer(scope, receive)
+        except ArenaError as error:
+            reply = _refusal(error)
+        await _send(send, reply)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> _Reply:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        deployment_id, _, verb = path.lstrip("/").partition("/")
+        live = self._registry.live(deployment_id)
+        if live is None:
+            return await run_in_threadpool(self._explain, deployment_id)
+        if verb == "status":
+            if scope["method"] not in {"GET", "HEAD"}:
+                return _wrong_method(b"GET")
+            return _Reply(HTTPStatus.OK, live.status)
+        if verb in ANSWERS:
+            return await self._call(live, ANSWERS[verb], scope, receive)
+        if verb.partition("/")[0] in LANGUAGE_MODEL_VERBS:
+            await self._authorise(live, scope)
+            raise Rejected("This deployment is no language model.")
+        raise NotFound(GONE)
+
+    async def _call(
+        self,
+        live: Live,
+        answer: Callable[[Model, bytes], bytes],
+        scope: Scope,
+        receive: Receive,
+    ) -> _Reply:
+        if scope["method"] != "POST":
+            return _wrong_method(b"POST")
+        await self._authorise(live, scope)
+        limit = self._arena.settings.max_body_bytes
+        body = await bodies.read(Request(scope, receive), limit_bytes=limit)
+        if live.model.quick and len(body) <= INLINE_BODY_BYTES:
+            return _Reply(HTTPStatus.OK, answer(live.model, body))
+        answered = await run_in_threadpool(answer, live.model, body)
+        return _Reply(HTTPStatus.OK, answered)
+
+    async def _authorise(self, live: Live, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        token = bearer(headers.get("authorization"))
+        if token.startswith(PREFIX):
+            self._check_key(live, token)
+            return
+        caller = await run_in_threadpool(
+            authenticate,
+            self._arena.application.core,
+            token,
+            external_user=headers.get(EXTERNAL_USER),
+        )
+        foreign = caller.organisation != live.organisation
+        if foreign or not caller.role.covers(Role.MEMBER):
+            raise Forbidden(FOREIGN)
+
+    def _check_key(self, live: Live, token: str) -> None:
+        if _equal(token, live.key):
+            return
+        other = self._registry.live(_deployment_in(token))
+        if other is not None and _equal(token, other.key):
+            raise Forbidden(FOREIGN)
+        raise Unauthenticated(REFUSAL)
+
+    def _explain(self, deployment_id: str) -> NoReturn:
+        """Raise why nothing answers here."""
+        core = self._arena.application.core
+        core.views.catch_up()
+        row = None
+        with suppress(ValueError):
+            row = core.views.rows.get(UUID(deployment_id))
+        if row is None or row.kind != deployment.KIND:
+            raise NotFound(GONE)
+        state: deployment.Deployment = row.state
+        if state.deleted or state.status is deployment.Status.UNDEPLOYED:
+            raise NotFound(GONE)
+        if state.status is deployment.Status.FAILED:
+            raise Unavailable("The deployment has failed: its status says why.")
+        raise Unavailable("The deployment is being put live: try again.")
+
+
+def _refusal(error: ArenaError) -> _Reply:
+    if isinstance(error, Rejected) and not isinstance(error, TooLarge):
+        # The public contract has one status for everything malformed.
+        return _Reply(HTTPStatus.BAD_REQUEST, _detail(str(error)))
+    body = _detail(detail_of(error))
+    if isinstance(error, Unauthenticated):
+        challenge = (b"www-authenticate", b'Bearer realm="arena"')
+        return _Reply(status_of(error), body, (challenge,))
+    if isinstance(error, Unavailable):
+        return _Reply(status_of(error), body, ((b"retry-after", b"1"),))
+    return _Reply(status_of(error), body)
+
+
+def _wrong_method(allowed: bytes) -> _Reply:
+    body = _detail(f"Use {allowed.decode()} here.")
+    return _Reply(HTTPStatus.METHOD_NOT_ALLOWED, body, ((b"allow", allowed),))
+
+
+def _detail(sentence: str) -> bytes:
+    return msgspec.json.encode({"detail": sentence})
+
+
+def _equal(token: str, key: str) -> bool:
+    return hmac.compare_digest(token.encode(), key.encode())
+
+
+def _deployment_in(key: str) -> str:
+    """Return the deployment that a key says it is for."""
+    with suppress(ValueError, IndexError):
+        return str(UUID(hex=key.split("_")[2]))
+    return ""
+
+
+async def _send(send: Send, reply: _Reply) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(reply.body)).encode()),
+        *reply.headers,
+    ]
+    await send(
+        {"type": "http.response.start", "status": reply.status, "headers": headers}
+    )
+    await send({"type": "http.response.body", "body": reply.body})

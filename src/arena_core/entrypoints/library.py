@@ -1,0 +1,227 @@
+"""The library: the same use cases as over HTTP, without HTTP.
+
+with arena_core.open("arena.db") as arena:
+    agent = arena.agents.create("balancer", experiment.id, checkpoint=best())
+    arena.connect(agent.id)
+    action = arena.inference(agent.id).get_action(observation)
+"""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from uuid import UUID
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import ArrayLike
+
+from arena_core.application.agents import Agents
+from arena_core.application.audit import Audit
+from arena_core.application.experiments import Experiments
+from arena_core.application.identity import Tokens
+from arena_core.application.inference import Model
+from arena_core.application.ports import Array
+from arena_core.application.projects import Projects
+from arena_core.application.resources import AgentView
+from arena_core.application.serving import Registry
+from arena_core.application.supervision import Supervisor
+from arena_core.application.use_cases import Application, UseCases
+from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.ids import (
+    DEFAULT_ORGANISATION,
+    AgentId,
+    OrganisationId,
+    deployment_of,
+)
+from arena_core.domain.values import LIBRARY, Actor, ActorKind, Caller, Role
+from arena_core.entrypoints.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+CONNECT_TIMEOUT_S = 60.0
+
+
+class Arena:
+    """An open store.  Close it, or use it as a context manager.
+
+    While it is open (and unless it was opened with `serve=False`) it serves every
+    Deployed agent in this process, and puts live whatever is Pending.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        supervisor: Supervisor,
+        settings: Settings,
+        unpack: Callable[[Path, Path], None],
+        resources: ExitStack,
+    ) -> None:
+        self.application = application
+        self.settings = settings
+        self.supervisor = supervisor
+        self.unpack = unpack
+        self._resources = resources
+        # Of no organisation, so that nothing of anybody's can be seen.
+        self.anonymous = Caller(
+            OrganisationId(""), Actor(ActorKind.SYSTEM, "anonymous"), Role.VIEWER
+        )
+        self._library = self.on_behalf_of(
+            Caller(DEFAULT_ORGANISATION, LIBRARY, Role.MANAGER)
+        )
+
+    # --- use cases -----------------------------------------------------------------
+
+    def on_behalf_of(self, caller: Caller, *, as_of: int | None = None) -> UseCases:
+        """Return what `caller` can do, now or looking at a position of the past."""
+        return self.application.on_behalf_of(caller, as_of=as_of)
+
+    def at(self, position: int) -> UseCases:
+        """Return the library's use cases as of a position of the log: read only."""
+        return self.on_behalf_of(self._library.session.caller, as_of=position)
+
+    @property
+    def projects(self) -> Projects:
+        return self._library.projects
+
+    @property
+    def experiments(self) -> Experiments:
+        return self._library.experiments
+
+    @property
+    def agents(self) -> "LibraryAgents":
+        agents = self._library.agents
+        return LibraryAgents(agents.session, agents.registry, agents.keys)
+
+    @property
+    def tokens(self) -> Tokens:
+        return self._library.tokens
+
+    @property
+    def audit(self) -> Audit:
+        return self._library.audit
+
+    def inference(
+        self, agent_id: UUID, *, timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> "Inference":
+        """Return the agent's inference, once it is live.
+
+        Raises `Unavailable` if it is not Deployed, saying why.
+        """
+        found = self.agents.wait(agent_id, timeout_s=timeout_s)
+        inference = Inference(self.application.registry, AgentId(agent_id))
+        state = found.deployment
+        if state is None or not state.connected:
+            status = "Undeployed" if state is None else state.status.value
+            why = "" if state is None or state.reason is None else f" {state.reason}"
+            raise Unavailable(f"The agent is {status}, so it does not answer.{why}")
+        inference.wait(timeout_s)
+        return inference
+
+    def asgi(self) -> "Starlette":
+        """Return the whole HTTP API as an app; mountable under a prefix."""
+        from arena_core.entrypoints.http.app import build_app  # noqa: PLC0415 -- the library needs no HTTP until here
+
+        return build_app(self)
+
+    # --- life ----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cease to serve and free everything.  Safe to call twice."""
+        self.supervisor.stop()
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def scratch(self) -> "tempfile.TemporaryDirectory[str]":
+        """Return a new folder for an upload, on the same disk as the checkpoints."""
+        path = self.settings.store_path
+        parent = None if path is None else path.parent
+        return tempfile.TemporaryDirectory(prefix="upload-", dir=parent)
+
+
+@frozen
+class LibraryAgents(Agents):
+    """Agents, with a `connect` that waits."""
+
+    def connect(
+        self,
+        agent_id: UUID,
+        *,
+        reason: str | None = None,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> AgentView:
+        """Put the agent live and return it, Deployed, or Failed with the reason."""
+        super().connect(agent_id, reason=reason)
+        return self.wait(agent_id, timeout_s=timeout_s)
+
+
+@frozen
+class Inference:
+    """Calls of one live agent, in this process, on arrays.  Safe to share."""
+
+    _registry: Registry
+    _agent_id: AgentId
+
+    def get_action(
+        self,
+        observation: ArrayLike,
+        *,
+        batched: bool = False,
+        action_mask: ArrayLike | None = None,
+    ) -> Array:
+        """Return the greedy action, shape (*action shape), or (B, ...) if `batched`.
+
+        `observation`: of the agent's observation space, (B, ...) if `batched`.
+        `action_mask`: (n,) or (B, n), non-zero where an action is legal.  Raises
+        `Rejected` for a wrong one, `Unavailable` if the agent is not live.
+        """
+        model = self._model()
+        if not model.acts:
+            raise Rejected("This agent predicts: call predict, not get_action.")
+        observations = model.conformed(_batch(observation, batched), name="observation")
+        mask = None if action_mask is None else _batch(action_mask, batched)
+        legal = model.legal(mask, len(observations))
+        actions = model.act(model.outputs(observations), legal)
+        return actions if batched else actions[0]
+
+    def predict(self, inputs: ArrayLike, *, batched: bool = False) -> Array:
+        """Return the results, one for each row of `inputs` if `batched`."""
+        model = self._model()
+        if model.acts:
+            raise Rejected("This agent acts: call get_action, not predict.")
+        prepared = model.conformed(_batch(inputs, batched), name="inputs")
+        results = model.answer(model.outputs(prepared))
+        return results if batched else results[0]
+
+    def wait(self, timeout_s: float) -> None:
+        """Return once this process answers for the agent.  Raises `Unavailable`."""
+        if not self._registry.wait_for(self._deployment, timeout_s):
+            raise Unavailable("This process does not serve the agent.")
+
+    @property
+    def _deployment(self) -> str:
+        return str(deployment_of(self._agent_id))
+
+    def _model(self) -> Model:
+        live = self._registry.live(self._deployment)
+        if live is None:
+            raise Unavailable("The agent is not live: connect it first.")
+        return live.model
+
+
+def _batch(value: ArrayLike, batched: bool) -> Array:  # noqa: FBT001 -- private, and named at the callers
+    array = np.asarray(value)
+    return array if batched else array[np.newaxis]

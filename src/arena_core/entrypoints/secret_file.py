@@ -1,0 +1,61 @@
+"""The master secret: from the settings, or from a file that only its owner can read."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from arena_core.domain.errors import Rejected
+
+SECRET_BYTES = 32
+SHORTEST = 16
+
+
+def master_secret(given: str | None, path: Path) -> bytes:
+    """Return the master secret; make it in the file `path`, mode 0600, if need be.
+
+    Raises `Rejected` if it is too short, or if others may read the file.
+    """
+    if given is not None:
+        return _long_enough(given.encode(), "ARENA_SECRET_KEY")
+    if not path.exists():
+        write_secret(path, secrets.token_hex(SECRET_BYTES), overwrite=False)
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise Rejected(
+            "The key file beside the store can be read by others: make its mode 0600."
+        )
+    return _long_enough(path.read_bytes().strip(), "The key file beside the store")
+
+
+def write_secret(path: Path, text: str, *, overwrite: bool = True) -> None:
+    """Write `text` to a file of mode 0600, whole or not at all.
+
+    Without `overwrite` a file that is there already, or that another process makes at
+    the same moment, stays.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            draft.replace(path)
+        else:
+            _link_unless_there(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _link_unless_there(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+
+
+def _long_enough(secret: bytes, where: str) -> bytes:
+    if len(secret) < SHORTEST:
+        raise Rejected(f"{where} is too short: use at least {SHORTEST} characters.")
+    return secret

@@ -1,0 +1,125 @@
+"""The composition root: the only module that knows both adapters and entry points."""
+
+import secrets
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+from attrs import frozen
+
+from arena_core.adapters.blobs.files import FileBlobStore
+from arena_core.adapters.blobs.memory import MemoryBlobStore
+from arena_core.adapters.metrics.memory import MemoryMetricStore
+from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
+from arena_core.adapters.presence.files import FilePresence
+from arena_core.adapters.presence.memory import MemoryPresence
+from arena_core.adapters.rows.memory import MemoryRowStore
+from arena_core.adapters.rows.sqlite import SQLiteRowStore
+from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
+from arena_core.adapters.stores.memory import MemoryEventStore
+from arena_core.adapters.stores.sqlite import SQLiteEventStore
+from arena_core.adapters.tarballs import Limits, unpack
+from arena_core.application.handling import Handler
+from arena_core.application.keys import DeploymentKeys
+from arena_core.application.ports import (
+    BlobStore,
+    EventStore,
+    MetricStore,
+    Presence,
+    RowStore,
+)
+from arena_core.application.serving import Registry
+from arena_core.application.session import Core
+from arena_core.application.supervision import Supervisor
+from arena_core.application.use_cases import Application
+from arena_core.application.views import Views
+from arena_core.domain.ids import WorkerId
+from arena_core.domain.values import one_of
+from arena_core.entrypoints.library import Arena
+from arena_core.entrypoints.secret_file import master_secret
+from arena_core.entrypoints.settings import Settings
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@frozen
+class Kept:
+    """The adapters of whatever keeps things."""
+
+    store: EventStore
+    rows: RowStore
+    metrics: MetricStore
+    blobs: BlobStore
+    presence: Presence
+    secret: bytes
+
+
+def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
+    """Open the store of `settings`, and serve what is Deployed unless told not to.
+
+    Raises `Unavailable` or `Corrupt` if the store cannot be opened.
+    """
+    with ExitStack() as resources:
+        kept = _kept(settings, resources)
+        worker = WorkerId(uuid4())
+        keys = DeploymentKeys(kept.secret)
+        registry = Registry(keys, worker)
+        core = Core(
+            kept.store,
+            Handler(kept.store, utc_now),
+            Views(kept.store, kept.rows),
+            kept.metrics,
+            kept.blobs,
+            utc_now,
+            uuid4,
+        )
+        device = one_of(Device, settings.device, field="device")
+        loader = OnnxLoader(device, settings.threads)
+        supervisor = Supervisor(core, registry, kept.presence, loader, worker)
+        limits = Limits(total_bytes=settings.max_upload_bytes)
+        arena = Arena(
+            Application(core, registry, keys, secrets.token_bytes),
+            supervisor,
+            settings,
+            partial(unpack, limits=limits),
+            resources.pop_all(),
+        )
+    if serve:
+        supervisor.start()
+    return arena
+
+
+def _kept(settings: Settings, resources: ExitStack) -> Kept:
+    path = settings.store_path
+    kept = _in_memory(settings) if path is None else _in_files(settings, path)
+    for closeable in (kept.store, kept.rows, kept.metrics):
+        resources.callback(closeable.close)
+    return kept
+
+
+def _in_memory(settings: Settings) -> Kept:
+    secret = settings.secret_key
+    return Kept(
+        MemoryEventStore(),
+        MemoryRowStore(),
+        MemoryMetricStore(),
+        MemoryBlobStore() if settings.blobs is None else FileBlobStore(settings.blobs),
+        MemoryPresence(),
+        secrets.token_bytes(32) if secret is None else secret.encode(),
+    )
+
+
+def _in_files(settings: Settings, path: Path) -> Kept:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Kept(
+        SQLiteEventStore.open(path),
+        SQLiteRowStore.open(path.with_name(path.name + ".views")),
+        SQLiteMetricStore.open(path),
+        FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs")),
+        FilePresence(path.with_name(path.name + ".workers")),
+        master_secret(settings.secret_key, path.with_name(path.name + ".key")),
+    )

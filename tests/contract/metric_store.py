@@ -1,0 +1,143 @@
+"""What every metric store promises; the oracle replays a list of recordings."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from arena_core.application.ports import MetricPoint, MetricStore
+from arena_core.domain.errors import Rejected, TooLarge
+from arena_core.domain.ids import ExperimentId
+
+EXPERIMENT = ExperimentId(UUID(int=1))
+OTHER = ExperimentId(UUID(int=2))
+NAMES = ["fitness", "score", "Score", "größe", "o'brien", ""]
+
+points = st.builds(
+    MetricPoint,
+    step=st.integers(0, 4) | st.integers(0, 2**63 - 1),
+    name=st.sampled_from(NAMES),
+    value=st.floats(allow_nan=False, allow_infinity=False),
+)
+recordings = st.lists(
+    st.tuples(st.lists(points, max_size=8), st.integers(0, 9)), max_size=6
+)
+fresh = (ExperimentId(uuid5(EXPERIMENT, str(n))) for n in count())
+
+
+def replayed(recordings, names, up_to):
+    """Return the points that `recordings` leave, by the words of the port."""
+    last = {}
+    for recorded, log_position in recordings:
+        for point in recorded:
+            if up_to is not None and log_position > up_to:
+                continue
+            if names is None or point.name in names:
+                last[point.step, point.name] = point
+    return [point for _, point in sorted(last.items())]
+
+
+class MetricStoreContract:
+    @pytest.fixture
+    def store(self) -> MetricStore:
+        raise NotImplementedError("the subclass makes the store")
+
+    def test_an_unknown_experiment_has_no_points(self, store):
+        assert list(store.points(EXPERIMENT)) == []
+
+    @settings(
+        deadline=None,
+        max_examples=60,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,
+        ],
+    )
+    @given(
+        recordings,
+        st.none() | st.lists(st.sampled_from(NAMES), max_size=3),
+        st.none() | st.integers(-1, 10),
+    )
+    def test_points_are_what_replaying_the_recordings_leaves(
+        self, store, recorded, names, up_to
+    ):
+        experiment = next(fresh)
+        for batch, log_position in recorded:
+            store.record(experiment, batch, log_position=log_position)
+        found = list(store.points(experiment, names=names, up_to=up_to))
+        assert found == replayed(recorded, names, up_to)
+
+    def test_of_one_step_and_name_the_last_counts(self, store):
+        first, last = MetricPoint(5, "score", 1.0), MetricPoint(5, "score", 0.5)
+        store.record(EXPERIMENT, [first], log_position=3)
+        store.record(EXPERIMENT, [last], log_position=3)
+        assert list(store.points(EXPERIMENT)) == [last]
+
+    def test_of_one_call_the_last_counts_too(self, store):
+        batch = [MetricPoint(5, "score", value) for value in (1.0, 3.0, 2.0)]
+        store.record(EXPERIMENT, batch, log_position=3)
+        assert list(store.points(EXPERIMENT)) == [MetricPoint(5, "score", 2.0)]
+
+    def test_the_past_stays_as_it_was(self, store):
+        store.record(EXPERIMENT, [MetricPoint(5, "score", 1.0)], log_position=3)
+        store.record(EXPERIMENT, [MetricPoint(5, "score", 2.0)], log_position=8)
+        assert list(store.points(EXPERIMENT, up_to=2)) == []
+        assert [p.value for p in store.points(EXPERIMENT, up_to=7)] == [1.0]
+        assert [p.value for p in store.points(EXPERIMENT, up_to=8)] == [2.0]
+
+    def test_points_come_by_step_and_then_by_name(self, store):
+        batch = [
+            MetricPoint(step, name, 0.0)
+            for step, name in [(10, "a"), (9, "b"), (10, "B"), (9, "a")]
+        ]
+        store.record(EXPERIMENT, batch, log_position=1)
+        found = [(point.step, point.name) for point in store.points(EXPERIMENT)]
+        assert found == [(9, "a"), (9, "b"), (10, "B"), (10, "a")]
+
+    def test_experiments_do_not_see_each_other(self, store):
+        store.record(EXPERIMENT, [MetricPoint(1, "score", 1.0)], log_position=1)
+        assert list(store.points(OTHER)) == []
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_value_that_is_not_finite_is_refused_with_its_whole_call(
+        self, store, value
+    ):
+        batch = [MetricPoint(1, "score", 1.0), MetricPoint(2, "score", value)]
+        with pytest.raises(Rejected, match="finite") as refusal:
+            store.record(EXPERIMENT, batch, log_position=1)
+        assert refusal.value.field == "value"
+        assert list(store.points(EXPERIMENT)) == []
+
+    @pytest.mark.parametrize("step", [-1, 2**63])
+    def test_a_step_out_of_range_is_refused_with_its_whole_call(self, store, step):
+        batch = [MetricPoint(1, "score", 1.0), MetricPoint(step, "score", 1.0)]
+        with pytest.raises(Rejected, match="step") as refusal:
+            store.record(EXPERIMENT, batch, log_position=1)
+        assert refusal.value.field == "step"
+        assert list(store.points(EXPERIMENT)) == []
+
+    def test_100_000_points_can_be_recorded_at_a_time_and_no_more(self, store):
+        batch = [MetricPoint(step, "score", 1.0) for step in range(100_001)]
+        with pytest.raises(TooLarge, match="at most 100000"):
+            store.record(EXPERIMENT, batch, log_position=1)
+        assert list(store.points(EXPERIMENT)) == []
+        store.record(EXPERIMENT, batch[:-1], log_position=1)
+        assert list(store.points(EXPERIMENT)) == batch[:-1]
+
+    def test_calls_that_race_lose_nothing(self, store):
+        def record(worker: int) -> None:
+            for step in range(25):
+                batch = [MetricPoint(step, str(worker), 1.0)]
+                store.record(EXPERIMENT, batch, log_position=1)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(record, range(4)))
+        assert len(store.points(EXPERIMENT)) == 100
+
+    def test_closing_twice_is_harmless(self, store):
+        store.close()
+        store.close()

@@ -1,0 +1,157 @@
+"""Every metric store keeps the contract; the one on SQLite keeps its points too."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from arena_core.adapters.metrics import sqlite
+from arena_core.adapters.metrics.memory import MemoryMetricStore
+from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
+from arena_core.application.ports import MetricPoint
+from arena_core.domain.errors import Corrupt, StorageFull, Unavailable
+from contract.metric_store import EXPERIMENT, MetricStoreContract
+
+SCORE = MetricPoint(1, "score", 1.0)
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from uuid import UUID
+from arena_core.adapters.metrics import sqlite
+from arena_core.application.ports import MetricPoint
+
+class Points(list):
+    def __iter__(self):
+        yield from super().__iter__()
+        if sys.argv[2] == "midst" and checked:
+            os.kill(os.getpid(), signal.SIGKILL)
+        checked.append(True)
+
+checked = []
+store = sqlite.SQLiteMetricStore.open(Path(sys.argv[1]))
+points = Points([MetricPoint(1, "score", 1.0), MetricPoint(2, "score", 1.0)])
+store.record(UUID(int=1), points, log_position=1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+class TestMemory(MetricStoreContract):
+    @pytest.fixture
+    def store(self):
+        return MemoryMetricStore()
+
+
+class TestSQLite(MetricStoreContract):
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "arena.db"
+
+    @pytest.fixture
+    def store(self, path):
+        store = SQLiteMetricStore.open(path)
+        yield store
+        store.close()
+
+    def test_reopening_finds_the_points(self, path, store):
+        store.record(EXPERIMENT, [SCORE], log_position=1)
+        store.close()
+        with closing(SQLiteMetricStore.open(path)) as again:
+            assert list(again.points(EXPERIMENT)) == [SCORE]
+
+    @pytest.mark.parametrize(("when", "kept"), [("midst", 0), ("after", 2)])
+    def test_a_killed_process_has_recorded_its_whole_call_or_nothing(
+        self, path, store, when, kept
+    ):
+        dying = subprocess.run(
+            [sys.executable, "-c", DYING, str(path), when],
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert dying.returncode == -signal.SIGKILL
+        assert len(store.points(EXPERIMENT)) == kept
+        store.record(EXPERIMENT, [SCORE], log_position=1)
+
+    def test_lives_in_one_file_with_other_tables(self, path):
+        with closing(sqlite3.connect(path)) as log, log:
+            log.execute("PRAGMA journal_mode = WAL")
+            log.execute("CREATE TABLE stored_events AS SELECT 1 AS position")
+            with closing(SQLiteMetricStore.open(path)) as store:
+                store.record(EXPERIMENT, [SCORE], log_position=1)
+            assert log.execute("SELECT * FROM stored_events").fetchall() == [(1,)]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE metric_points SET value = 2",
+            "DELETE FROM metric_points",
+            """REPLACE INTO metric_points
+                SELECT experiment, name, step, recorded, 2, 0 FROM metric_points""",
+        ],
+    )
+    def test_the_database_itself_refuses_to_change_a_point(self, path, store, change):
+        store.record(EXPERIMENT, [SCORE], log_position=1)
+        with (
+            closing(sqlite3.connect(path)) as other,
+            pytest.raises(sqlite3.IntegrityError, match="append-only"),
+        ):
+            other.execute(change)
+        assert list(store.points(EXPERIMENT)) == [SCORE]
+
+    def test_what_is_recorded_outlasts_a_power_cut(self, store):
+        with store._database.transaction() as connection:
+            full = 2
+            assert connection.execute("PRAGMA synchronous").fetchone() == (full,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+    @pytest.mark.parametrize(
+        ("statement", "key"),
+        [
+            (sqlite._POINTS, "(experiment=?)"),
+            (sqlite._NAMED_POINTS, "(experiment=? AND name=?)"),
+        ],
+    )
+    def test_points_are_searched_and_grouped_by_the_key(self, store, statement, key):
+        with store._database.reading() as connection:
+            plan = connection.execute(
+                f"EXPLAIN QUERY PLAN {statement}", {"1": b"", "2": 1, "3": "[]"}
+            ).fetchall()
+        details = [step[-1] for step in plan]
+        assert f"SEARCH metric_points USING PRIMARY KEY {key}" in details
+        assert "USE TEMP B-TREE FOR GROUP BY" not in details
+
+    def test_a_writer_that_is_kept_waiting_is_told_while_readers_go_on(self, path):
+        with (
+            closing(SQLiteMetricStore.open(path, busy_timeout_s=0.05)) as store,
+            closing(sqlite3.connect(path, isolation_level=None)) as other,
+        ):
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="locked"):
+                store.record(EXPERIMENT, [SCORE], log_position=1)
+            assert list(store.points(EXPERIMENT)) == []
+            other.execute("ROLLBACK")
+            store.record(EXPERIMENT, [SCORE], log_position=1)
+
+    def test_a_full_disk_keeps_nothing_of_the_call_and_is_told(self, store):
+        writer = store._database._writer
+        (pages,) = writer.execute("PRAGMA page_count").fetchone()
+        writer.execute(f"PRAGMA max_page_count = {pages + 1}")
+        batch = [MetricPoint(step, "score", 1.5) for step in range(1000)]
+        with pytest.raises(StorageFull, match="No space is left"):
+            store.record(EXPERIMENT, batch, log_position=1)
+        assert list(store.points(EXPERIMENT)) == []
+
+    def test_a_file_that_is_no_database_is_told_and_left_alone(self, path):
+        path.write_bytes(b"garbage" * 999)
+        with pytest.raises(Corrupt, match="restore it from a back-up"):
+            SQLiteMetricStore.open(path)
+        assert path.read_bytes() == b"garbage" * 999
+
+    def test_a_closed_store_says_so(self, store):
+        store.close()
+        with pytest.raises(Unavailable, match="closed"):
+            store.points(EXPERIMENT)

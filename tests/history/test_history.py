@@ -1,0 +1,105 @@
+"""Bodies as releases have stored them: each must be readable for ever.
+
+A file of `bodies/` is never changed.  A new event, or a new version of one, adds one.
+"""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from arena_core.adapters.codec import CATALOGUE, decode, encode
+from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain.errors import UnknownEvent
+
+BODIES = sorted((Path(__file__).parent / "bodies").glob("*.json"))
+MODULES = (project, experiment, agent, deployment, credential)
+
+# Names are for ever: this list only grows.
+STORED = """
+project.created@1 ProjectCreated
+project.renamed@1 ProjectRenamed
+project.described@1 ProjectDescribed
+project.deleted@1 ProjectDeleted
+experiment.drafted@1 ExperimentDrafted
+experiment.configured@1 ExperimentConfigured
+experiment.renamed@1 ExperimentRenamed
+experiment.checkpoint_written@1 CheckpointWritten
+experiment.checkpoint_deleted@1 CheckpointDeleted
+experiment.training_requested@1 TrainingRequested
+experiment.training_started@1 TrainingStarted
+experiment.stop_requested@1 StopRequested
+experiment.training_stopped@1 TrainingStopped
+experiment.training_succeeded@1 TrainingSucceeded
+experiment.training_failed@1 TrainingFailed
+experiment.deleted@1 ExperimentDeleted
+agent.checkpoint_frozen@1 CheckpointFrozen
+agent.renamed@1 AgentRenamed
+agent.described@1 AgentDescribed
+agent.deleted@1 AgentDeleted
+agent.restored@1 AgentRestored
+deployment.created@1 DeploymentCreated
+deployment.connect_requested@1 ConnectRequested
+deployment.connect_claimed@1 ConnectClaimed
+deployment.parity_checked@1 ParityChecked
+deployment.connected@1 Connected
+deployment.connect_failed@1 ConnectFailed
+deployment.connection_lost@1 ConnectionLost
+deployment.disconnected@1 Disconnected
+deployment.key_rotated@1 DeploymentKeyRotated
+deployment.deleted@1 DeploymentDeleted
+deployment.restored@1 DeploymentRestored
+credential.access_token_issued@1 AccessTokenIssued
+credential.access_token_rotated@1 AccessTokenRotated
+credential.access_token_revoked@1 AccessTokenRevoked
+"""
+CLASSES = dict(line.split() for line in STORED.split("\n") if line)
+
+
+def name_and_version(path: Path) -> tuple[str, int]:
+    name, _, version = path.stem.rpartition("@")
+    return name, int(version)
+
+
+@pytest.mark.parametrize("path", BODIES, ids=lambda path: path.stem)
+def test_a_stored_body_is_read_as_its_class(path):
+    event = decode(*name_and_version(path), path.read_bytes())
+    assert type(event).__name__ == CLASSES[path.stem]
+
+
+@pytest.mark.parametrize("path", BODIES, ids=lambda path: path.stem)
+def test_a_body_of_todays_version_is_written_as_it_was(path):
+    event = decode(*name_and_version(path), path.read_bytes())
+    name, version, body = encode(event)
+    if (name, version) == name_and_version(path):
+        assert body == path.read_bytes()
+
+
+def test_every_version_of_every_event_has_a_body():
+    known = [
+        f"{kind.name}@{version}"
+        for kind in CATALOGUE.types
+        for version in range(1, kind.version + 1)
+    ]
+    assert sorted(known) == sorted(CLASSES) == sorted(path.stem for path in BODIES)
+
+
+def test_the_catalogue_holds_every_event_of_the_domain_once():
+    events = [cls for module in MODULES for cls in get_args(module.Event)]
+    assert [kind.cls for kind in CATALOGUE.types] == events
+    assert len({kind.name for kind in CATALOGUE.types}) == len(events)
+
+
+def test_names_begin_with_the_kind_of_their_aggregate():
+    kinds = {cls: module.KIND for module in MODULES for cls in get_args(module.Event)}
+    for kind in CATALOGUE.types:
+        aggregate, _, fact = kind.name.partition(".")
+        assert aggregate == kinds[kind.cls]
+        assert re.fullmatch("[a-z_]+", fact)
+
+
+@pytest.mark.parametrize("kind", CATALOGUE.types, ids=lambda kind: kind.name)
+def test_a_newer_version_is_refused(kind):
+    with pytest.raises(UnknownEvent, match="newer release"):
+        decode(kind.name, kind.version + 1, b"{}")

@@ -1,0 +1,393 @@
+"""Random lives of every aggregate, held against what is always true of it.
+
+The commands are drawn from the types in each module, with fields from pools so
+small that they meet; one that is added later is tried without a word here.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from types import ModuleType, UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain.errors import ArenaError, IllegalTransition, NotFound
+from arena_core.domain.ids import Digest
+from arena_core.domain.values import Family, Source, SourceKind
+from unit.spec import assert_plain
+
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+LEASE = 2 * MINUTE
+WORDS = st.sampled_from(("one", " two ", "three"))
+SOURCES = st.sampled_from((None, Source(SourceKind.GYM, "CartPole-v1")))
+POOLS: Mapping[Any, st.SearchStrategy[Any]] = {
+    str: WORDS | st.just(" "),
+    int: st.integers(0, 3),
+    float: st.floats(0, 9),
+    UUID: st.sampled_from((UUID(int=1), UUID(int=2))),
+    Digest: st.sampled_from((Digest("a" * 64), Digest("b" * 64))),
+    datetime: st.integers(0, 5).map(lambda n: NOW + n * MINUTE),
+    timedelta: st.integers(0, 5).map(lambda n: n * MINUTE),
+    experiment.Setup: st.builds(experiment.Setup, WORDS, st.just(Family.RL), SOURCES),
+}
+MODULES = (agent, credential, deployment, experiment, project)
+
+
+def drawn(kind: Any, pools: Mapping[Any, Any] = POOLS) -> st.SearchStrategy[Any]:
+    """Return a strategy of values of `kind`, made of what is in `pools`."""
+    plain = getattr(kind, "__supertype__", kind)
+    if kind in pools or plain in pools:
+        return pools.get(kind, pools.get(plain))
+    if get_origin(kind) in {Union, UnionType}:
+        return st.one_of([drawn(member, pools) for member in get_args(kind)])
+    if get_origin(kind) is tuple:
+        return st.tuples(drawn(get_args(kind)[0], pools))
+    if attrs.has(kind):
+        hints = get_type_hints(kind)
+        fields = {a.name: drawn(hints[a.name], pools) for a in attrs.fields(kind)}
+        return st.builds(kind, **fields)
+    return st.from_type(kind)
+
+
+def creation(module: ModuleType) -> Any:
+    """Return the command that begins a life: the first of the module's `Command`."""
+    return get_args(module.Command)[0]
+
+
+class Life(RuleBasedStateMachine):
+    """One aggregate, from its creation on, under any commands at any times."""
+
+    module: ClassVar[ModuleType]
+    each_time: ClassVar[tuple[type, ...]] = ()
+    """The commands that are meant to do something whenever they are repeated."""
+    revivals: ClassVar[tuple[type, ...]] = ()
+
+    def __init__(self):
+        super().__init__()
+        self.now = NOW
+        self.state = None
+        self.history = []
+
+    @initialize(
+        command=st.runner().flatmap(
+            lambda life: drawn(creation(life.module)).filter(
+                lambda c: " " not in (getattr(c, "name", ""), getattr(c, "user", ""))
+            )
+        )
+    )
+    def begin(self, command):
+        self.obey(command)
+        assert self.state is not None
+
+    @rule(
+        command=st.runner().flatmap(
+            lambda life: drawn(
+                life.module.Command, {**POOLS, datetime: st.just(life.now + LEASE)}
+            )
+        )
+    )
+    def command(self, command):
+        self.obey(command)
+
+    def obey(self, command):
+        before, seen = self.state, repr(self.state)
+        events = self.decided(command)
+        assert events == self.decided(command), "decide is no function"
+        assert repr(before) == seen, "decide has changed the state"
+        if before is not None and before.deleted and events:
+            assert type(command) in self.revivals, "the dead have moved"
+        for event in events or ():
+            self.happen(event)
+        if type(command) not in self.each_time:
+            assert not self.decided(command), "once more is not the same"
+
+    @rule(minutes=st.integers(1, 3))
+    def wait(self, minutes):
+        self.now += minutes * MINUTE
+
+    def decided(self, command):
+        """Return the events of `command`, or None if it is refused."""
+        try:
+            return list(self.module.decide(command, self.state, self.now))
+        except ArenaError as refusal:
+            assert_plain(refusal)
+            return None
+
+    def happen(self, event):
+        self.history.append((self.now, event))
+        self.state = self.module.evolve(self.state, event)
+
+    @property
+    def events(self):
+        return [event for _, event in self.history]
+
+    @invariant()
+    def the_state_is_what_the_history_says(self):
+        assert reduce(self.module.evolve, self.events, None) == self.state
+
+
+class ProjectLife(Life):
+    module = project
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def it_is_what_it_was_created_as(self):
+        created = self.events[0]
+        assert (self.state.id, self.state.kind) == (created.project_id, created.kind)
+
+
+class AgentLife(Life):
+    module = agent
+    revivals = (agent.RestoreAgent,)
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def its_checkpoint_is_frozen(self):
+        created = self.events[0]
+        assert (self.state.kind, self.state.origin, self.state.checkpoint) == (
+            created.kind,
+            created.origin,
+            created.checkpoint,
+        )
+
+    @invariant()
+    def it_comes_back_in_time_or_never(self):
+        until = None
+        for at, event in self.history:
+            match event:
+                case agent.AgentDeleted():
+                    assert until is None
+                    until = event.restorable_until
+                case agent.AgentRestored():
+                    assert at <= until
+                    until = None
+                case _:
+                    assert until is None
+
+
+class CredentialLife(Life):
+    module = credential
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def only_the_newest_secret_opens(self):
+        secrets = [e.secret for e in self.events if hasattr(e, "secret")]
+        assert self.state.secret == secrets[-1]
+        assert self.state.role is self.events[0].role
+
+
+class ExperimentLife(Life):
+    module = experiment
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def its_checkpoints_are_those_written_and_not_deleted(self):
+        expected = {}
+        for event in self.events:
+            match event:
+                case experiment.CheckpointWritten():
+                    assert event.step not in expected
+                    expected[event.step] = event.digest
+                case experiment.CheckpointDeleted():
+                    assert expected.pop(event.step) == event.digest
+                case experiment.TrainingRequested(resume_step=int() as step):
+                    assert expected[step] == event.resume_digest
+        assert {c.step: c.digest for c in self.state.checkpoints} == expected
+        assert len(self.state.checkpoints) == len(expected)
+
+    @invariant()
+    def what_has_begun_is_not_configured(self):
+        kept, begun = 0, False
+        for event in self.events:
+            match event:
+                case experiment.ExperimentConfigured():
+                    assert not begun
+                    assert not kept
+                case experiment.CheckpointWritten():
+                    kept += 1
+                case experiment.CheckpointDeleted():
+                    kept -= 1
+                case experiment.TrainingRequested():
+                    begun = True
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def it_says_why_when_it_failed_and_only_then(self):
+        failed = self.state.status is experiment.Status.FAILED
+        assert (self.state.reason is not None) == failed
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def what_is_deleted_is_not_at_work(self):
+        assert not (self.state.deleted and self.state.status in experiment.AT_WORK)
+
+
+class DeploymentLife(Life):
+    module = deployment
+    each_time = (
+        deployment.RotateKey,
+        deployment.RecordParity,  # each replay is a fact of its own
+    )
+    revivals = (deployment.RestoreDeployment,)
+    workers = st.sampled_from((UUID(int=1), UUID(int=2)))
+
+    def __init__(self):
+        super().__init__()
+        self.holder = None
+        self.lease_until = NOW
+        self.server = None
+        self.attempts = 0
+        self.wanted = False
+
+    @rule(worker=workers, ending=st.sampled_from(("connects", "fails", "leaves")))
+    def work(self, worker, ending):
+        """Do as a healthy worker does: claim, check, report."""
+        self.obey(deployment.ClaimConnect(worker, self.now + LEASE))
+        if self.holder != worker:
+            return
+        passed = deployment.Parity(deployment.Verdict.PASSED)
+        self.obey(deployment.RecordParity(worker, passed))
+        match ending:
+            case "connects":
+                self.obey(deployment.ConfirmConnected(worker, "onnx", "cpu", 1.0))
+                assert self.server == worker
+            case "fails":
+                self.obey(deployment.FailConnect(worker, "out of memory"))
+                assert self.state.status is deployment.Status.FAILED
+            case "leaves":
+                self.obey(deployment.LoseConnection(worker, "shut down"))
+                assert self.holder is None
+                assert self.state.status is deployment.Status.PENDING
+
+    @rule(zombie=workers, heir=workers)
+    @precondition(lambda self: self.holder is not None)
+    def stall(self, zombie, heir):
+        """Let the lease run out and another take over, then let the first go on."""
+        self.now = max(self.now, self.lease_until)
+        self.obey(deployment.ClaimConnect(heir, self.now + LEASE))
+        if zombie != heir:
+            for late in (
+                deployment.ConfirmConnected(zombie, "onnx", "cpu", 1.0),
+                deployment.FailConnect(zombie, "late"),
+            ):
+                with pytest.raises(IllegalTransition):
+                    deployment.decide(late, self.state, self.now)
+            lost = deployment.LoseConnection(zombie, "late")
+            assert deployment.decide(lost, self.state, self.now) == []
+
+    def happen(self, event):
+        self.account(event)
+        super().happen(event)
+
+    def account(self, event):
+        """Keep the books of who may serve, apart from `evolve`."""
+        match event:
+            case deployment.ConnectRequested():
+                assert not self.wanted, "connected twice"
+                self.wanted, self.attempts = True, 0
+            case deployment.ConnectClaimed():
+                assert self.wanted
+                assert self.server is None, "claimed while it is served"
+                assert self.holder is None or self.now >= self.lease_until
+                self.holder, self.lease_until = event.worker, event.lease_until
+                self.attempts += 1
+                assert event.attempt == self.attempts
+            case deployment.ParityChecked():
+                assert event.worker == self.holder
+            case deployment.Connected():
+                assert event.worker == self.holder, "served without a claim"
+                assert event.digest == self.state.digest
+                self.holder, self.server, self.attempts = None, event.worker, 0
+            case deployment.ConnectFailed():
+                assert event.worker == self.holder, "failed without a claim"
+                self.holder, self.wanted = None, False
+            case deployment.ConnectionLost():
+                assert event.worker in {self.holder, self.server}
+                self.holder = self.server = None
+            case deployment.Disconnected():
+                failed = self.state.status is deployment.Status.FAILED
+                assert self.wanted or failed, "disconnected twice"
+                self.holder, self.server, self.wanted = None, None, False
+            case deployment.DeploymentDeleted():
+                self.holder, self.server, self.wanted = None, None, False
+            case deployment.DeploymentKeyRotated():
+                assert event.key_version == self.state.key_version + 1
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def the_books_agree(self):
+        state, claim = self.state, self.state.claim
+        assert (claim and claim.worker) == self.holder
+        assert state.server == self.server
+        deployed = state.status is deployment.Status.DEPLOYED
+        pending = state.status is deployment.Status.PENDING
+        assert deployed == (self.server is not None)
+        assert (deployed or pending) == self.wanted
+        rotations = [e for e in self.events if hasattr(e, "key_version")]
+        assert state.key_version == 1 + len(rotations)
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def work_is_outstanding_iff_it_is_wanted_and_nobody_does_it(self):
+        leased = self.holder is not None and self.now < self.lease_until
+        idle = self.wanted and self.server is None and not leased
+        work = deployment.StartServing(self.state.id, self.state.digest)
+        assert deployment.react(self.state, self.now) == (work if idle else None)
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def it_says_why_when_it_failed(self):
+        status, reason = self.state.status, self.state.reason
+        if status is deployment.Status.FAILED:
+            assert reason is not None
+        if status in {deployment.Status.UNDEPLOYED, deployment.Status.DEPLOYED}:
+            assert reason is None
+
+
+LIVES = (ProjectLife, AgentLife, CredentialLife, ExperimentLife, DeploymentLife)
+for life in LIVES:
+    life.TestCase.settings = settings(
+        deadline=None, max_examples=60, stateful_step_count=30
+    )
+
+TestProject = ProjectLife.TestCase
+TestAgent = AgentLife.TestCase
+TestCredential = CredentialLife.TestCase
+TestExperiment = ExperimentLife.TestCase
+TestDeployment = DeploymentLife.TestCase
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.KIND)
+@given(data=st.data())
+@settings(deadline=None)
+def test_nothing_but_its_creation_happens_to_what_never_was(module, data):
+    command = data.draw(drawn(module.Command))
+    if isinstance(command, creation(module)):
+        return
+    with pytest.raises(NotFound):
+        module.decide(command, None, NOW)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.KIND)
+@given(data=st.data())
+@settings(deadline=None)
+def test_evolve_refuses_no_history_that_begins_with_its_creation(module, data):
+    first, *_ = get_args(module.Event)
+    history = [data.draw(drawn(first)), *data.draw(st.lists(drawn(module.Event)))]
+    state = reduce(module.evolve, history, None)
+    assert type(state).__module__ == module.__name__
+    assert hash(state) == hash(reduce(module.evolve, history, None))
