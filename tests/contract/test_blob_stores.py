@@ -4,10 +4,11 @@ import os
 import shutil
 import stat
 import time
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
-from contract.blob_store import FILES, BlobStoreContract, lay
 
 from arena_core.adapters.blobs.files import LEFTOVER_AGE_S, FileBlobStore
 from arena_core.adapters.blobs.memory import MemoryBlobStore
@@ -19,6 +20,7 @@ from arena_core.domain.errors import (
     StorageFull,
     Unavailable,
 )
+from contract.blob_store import FILES, BlobStoreContract, lay
 
 WEIGHTS = "policy.onnx"
 
@@ -35,6 +37,21 @@ def put(root: Path, folder: Path, _: int) -> str:
 
 def everything_below(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def failing(call: str, code: int, *, at: int):
+    """Make the call of this name in `os` fail once, after `at` that succeed."""
+    real, calls = getattr(os, call), count()
+
+    def wrapped(*args, **kwargs):
+        if next(calls) == at:
+            raise OSError(code, "injected")
+        return real(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, call, wrapped)
+        yield
 
 
 class TestFiles(BlobStoreContract):
@@ -178,49 +195,32 @@ class TestFiles(BlobStoreContract):
         os.mkfifo(place / "files" / WEIGHTS)
         self.is_corrupt(store, digest, folder, sizes=True)
 
-    def test_a_folder_in_place_of_a_file_is_noticed(
-        self, store, folder, digest, place
-    ):
+    def test_a_folder_in_place_of_a_file_is_noticed(self, store, folder, digest, place):
         (place / "files" / WEIGHTS).unlink()
         (place / "files" / WEIGHTS).mkdir()
         self.is_corrupt(store, digest, folder, sizes=True)
 
     # --- no space ----------------------------------------------------------------
 
-    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+    @pytest.fixture(params=[errno.ENOSPC, errno.EDQUOT, errno.EIO])
+    def code(self, request):
+        return request.param
+
     @pytest.mark.parametrize("call", ["open", "write", "fsync", "mkdir", "rename"])
-    def test_if_a_call_fails_nothing_is_kept(
-        self, store, folder, root, monkeypatch, call, code
-    ):
+    def test_if_a_call_fails_nothing_is_kept(self, root, folder, code, call):
         """Fail the first such call, then the second, ... until `put` succeeds."""
-        real = getattr(os, call)
-        failures = 0
-        while True:
-            left = failures
-
-            def failing(*args, **kwargs):
-                nonlocal left
-                left -= 1
-                if left == -1:
-                    raise OSError(code, "injected")
-                return real(*args, **kwargs)
-
-            with monkeypatch.context() as patch:
-                patch.setattr(os, call, failing)
-                try:
-                    digest = store.put(folder)
-                    break
-                except StorageFull:
-                    assert code != errno.EIO
-                except Rejected:  # the caller's own file could not be opened
-                    assert call == "open"
-                except Unavailable:
-                    assert code == errno.EIO
-            failures += 1
+        store = FileBlobStore(root)
+        expected = [StorageFull if code != errno.EIO else Unavailable]
+        if call == "open":  # which may be of the caller's own file
+            expected.append(Rejected)
+        for failures in count():
+            with failing(call, code, at=failures), suppress(*expected):
+                store.put(folder)
+                break
             assert everything_below(root) == set()
             assert list((root / "incoming").iterdir()) == []
         assert failures > 0
-        assert store.read(digest, WEIGHTS) == FILES[WEIGHTS]
+        assert store.read(listing(folder).digest, WEIGHTS) == FILES[WEIGHTS]
 
     def test_a_write_that_takes_only_a_part_is_continued(
         self, store, folder, monkeypatch
@@ -236,7 +236,7 @@ class TestFiles(BlobStoreContract):
         real_fsync, real_rename = os.fsync, os.rename
 
         def fsync(descriptor):
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
             relative = path.relative_to(root)
             in_incoming = relative.parts[:1] == ("incoming",)
             calls.append(

@@ -108,7 +108,10 @@ class TestSQLite(RowStoreContract):
         for worker in workers:
             assert worker.stdout.readline() == "ready\n"
         for worker in workers:
-            worker.communicate("go\n", timeout=60)
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        for worker in workers:
+            worker.communicate(timeout=60)
             assert worker.returncode == 0
         assert position_of(store) == 120
         assert store.get(UUID(int=1)).version == 120

@@ -1,10 +1,10 @@
 import json
 import os
+from contextlib import suppress
 from hashlib import sha256
 
 import numpy as np
 import pytest
-from contract.blob_store import lay
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +34,7 @@ from arena_core.domain.checkpoint import (
 )
 from arena_core.domain.errors import Corrupt, Rejected, TooLarge
 from arena_core.domain.values import Family
+from contract.blob_store import lay
 
 CARTPOLE = {
     "format_version": 1,
@@ -397,8 +398,10 @@ def test_noise_is_refused(data):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
@@ -407,13 +410,14 @@ json_values = st.recursive(
 @settings(deadline=None, max_examples=300)
 def test_whatever_stands_in_a_field_it_is_understood_or_refused(key, value):
     data = json.dumps(CARTPOLE | {key: value}).encode()
-    try:
+    with suppress(Rejected):
         manifest(data, golden=False)
-    except Rejected as refused:
-        assert refused.field is not None
-        assert refused.field.startswith(MANIFEST_FILE)
-        assert not set("[]`\n") & set(str(refused))
-        assert "://" not in str(refused)
+        return
+    with pytest.raises(Rejected) as refused:
+        manifest(data, golden=False)
+    assert (refused.value.field or "").startswith(MANIFEST_FILE)
+    assert not set("[]`\n") & set(str(refused.value))
+    assert "://" not in str(refused.value)
 
 
 @pytest.mark.parametrize("key", ["http://evil.example", "[red]", "`", " - at `$.head`"])
@@ -494,12 +498,12 @@ def test_empty_weights_are_refused(bundle):
 )  # fmt: skip
 def test_pickles_are_refused_wherever_they_lie(bundle, name):
     lay(bundle, {f"extra/{name}": b"\x80\x04."})
-    with pytest.raises(Rejected, match="pickle.*export the weights to ONNX"):
+    with pytest.raises(Rejected, match=r"pickle.*export the weights to ONNX"):
         check(bundle)
     (bundle / "extra" / name).unlink()
     document = changed(CARTPOLE, ["weights"], name)
     lay(bundle, {MANIFEST_FILE: json.dumps(document).encode(), name: b"x"})
-    with pytest.raises(Rejected, match="pickle.*export the weights to ONNX"):
+    with pytest.raises(Rejected, match=r"pickle.*export the weights to ONNX"):
         check(bundle)
 
 

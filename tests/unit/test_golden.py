@@ -62,7 +62,9 @@ def test_the_same_trace_has_the_same_bytes_whenever_it_is_written(monkeypatch):
     before = write(TRACE)
     reordered = GoldenTrace(
         tuple(
-            Case(c.name, tuple(Step(dict(reversed(s.recorded.items()))) for s in c.steps))
+            Case(
+                c.name, tuple(Step(dict(reversed(s.recorded.items()))) for s in c.steps)
+            )
             for c in reversed(TRACE.cases)
         )
     )
@@ -235,9 +237,7 @@ def test_a_member_that_inflates_to_too_much_is_refused():
 def test_members_that_inflate_to_too_much_together_are_refused(monkeypatch):
     monkeypatch.setattr(golden, "MOST_BYTES", 1 << 20)
     array = npy.encode(np.zeros((1, 40_000)))
-    bomb = archive(
-        {f"case0/step0/outputs/{n}.npy": array for n in range(4)} | GOOD
-    )
+    bomb = archive({f"case0/step0/outputs/{n}.npy": array for n in range(4)} | GOOD)
     assert len(bomb) < 1 << 20
     with pytest.raises(TooLarge):
         read(bomb)

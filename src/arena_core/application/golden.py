@@ -135,7 +135,8 @@ def _check_directory(data: bytes) -> None:
     """
     if len(data) > MOST_BYTES:
         raise _too_large(f"has more than {MOST_BYTES} bytes")
-    end, locator = data[-_END_BYTES:], data[:-_END_BYTES][-_ZIP64_LOCATOR_BYTES:]
+    end = data[-_END_BYTES:]
+    locator = data[-_END_BYTES - _ZIP64_LOCATOR_BYTES : -_END_BYTES]
     if end[:4] != b"PK\x05\x06" or end[-2:] != b"\0\0":
         raise _wrong("it is damaged, no zip archive, or one with a comment")
     if locator.startswith(b"PK\x06\x07"):

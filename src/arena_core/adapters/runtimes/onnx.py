@@ -131,17 +131,17 @@ class OnnxLoader:
         return runtime
 
     def _session(self, weights: bytes) -> Any:  # noqa: ANN401
-        if self.device is Device.CPU:
-            return _on_cpu(weights, self.threads)
-        session = _on_cuda(weights, self.threads) if _has_cuda() else None
-        if session is not None:
-            return session
+        if self.device is not Device.CPU and _has_cuda():
+            session = _on_cuda(weights, self.threads)
+            if session is not None:
+                return session
+        session = _on_cpu(weights, self.threads)  # bad weights are refused in any case
         if self.device is Device.CUDA:
             raise Unavailable(
                 "CUDA does not work here: install onnxruntime-gpu with its extras cuda "
                 "and cudnn and a driver, or choose the device cpu."
             )
-        return _on_cpu(weights, self.threads)
+        return session
 
 
 def _on_cpu(weights: bytes, threads: int) -> Any:  # noqa: ANN401
@@ -167,7 +167,7 @@ def _on_cuda(weights: bytes, threads: int) -> Any | None:  # noqa: ANN401
     onnxruntime.set_default_logger_severity(FATAL)
     try:
         session = _open(weights, threads, [cuda, CPU])
-    except Exception:  # noqa: BLE001 -- likewise; bad weights fail on the CPU too
+    except Exception:  # noqa: BLE001 -- no common class; the CPU says what is wrong
         return None
     finally:
         onnxruntime.set_default_logger_severity(WARNING)
@@ -202,9 +202,8 @@ def _has_cuda() -> bool:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return False
-    if hasattr(onnxruntime, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing
-            onnxruntime.preload_dlls()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing
+        onnxruntime.preload_dlls()
     return True
 
 

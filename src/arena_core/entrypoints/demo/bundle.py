@@ -2,8 +2,9 @@
 
 import json
 import platform
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -34,7 +35,7 @@ def write_bundle(folder: Path, checkpoint: Checkpoint, *, seed: int) -> None:
     (folder / "checkpoint.json").write_text(manifest + "\n", encoding="utf-8")
     model = onnx_model(checkpoint.policy)
     (folder / _WEIGHTS).write_bytes(model.SerializeToString(deterministic=True))
-    np.savez(folder / "golden.npz", **golden_trace(checkpoint))
+    np.savez(folder / "golden.npz", **golden_trace(checkpoint))  # type: ignore[arg-type]  # none is named like a parameter
 
 
 def _manifest(checkpoint: Checkpoint, seed: int) -> dict[str, object]:
@@ -63,8 +64,6 @@ def _manifest(checkpoint: Checkpoint, seed: int) -> dict[str, object]:
 
 
 def _provenance(checkpoint: Checkpoint, seed: int) -> dict[str, object]:
-    import onnx  # noqa: PLC0415 -- slow to import
-
     return {
         "trainer": "arena-core demo",
         "environment": ENVIRONMENT,
@@ -72,15 +71,13 @@ def _provenance(checkpoint: Checkpoint, seed: int) -> dict[str, object]:
         "step": checkpoint.step,
         "versions": {
             "arena-core": arena_core.__version__,
-            "gymnasium": gymnasium.__version__,
-            "numpy": np.__version__,
-            "onnx": onnx.__version__,
             "python": platform.python_version(),
+            **{name: version(name) for name in ("gymnasium", "numpy", "onnx")},
         },
     }
 
 
-def space_to_json(space: gymnasium.Space) -> dict[str, object]:
+def space_to_json(space: gymnasium.Space[Any]) -> dict[str, object]:
     """Return the JSON form of a Box or a Discrete.  Raises `Rejected` for another."""
     match space:
         case gymnasium.spaces.Box():
@@ -123,34 +120,16 @@ def golden_trace(checkpoint: Checkpoint) -> dict[str, Array]:
 
 
 def onnx_model(policy: Network) -> "onnx.ModelProto":
-    """Return `policy` as ONNX: `obs` (batch, n) to `logits` (batch, m), both float32."""
-    from onnx import TensorProto, checker, helper, numpy_helper  # noqa: PLC0415 -- slow to import
+    """Return `policy` as ONNX: float32, from `obs` (batch, n) to `logits` (batch, m)."""
+    from onnx import checker, helper  # noqa: PLC0415 -- slow to import
 
-    nodes, tensors, value = [], [], "obs"
-    for index, (weights, biases) in enumerate(policy.layers, start=1):
-        tensors.append(numpy_helper.from_array(weights, f"weights{index}"))
-        tensors.append(numpy_helper.from_array(biases, f"biases{index}"))
-        last = index == len(policy.layers)
-        affine, inputs = "logits" if last else f"affine{index}", value
-        nodes.append(
-            helper.make_node(
-                "Gemm", [inputs, f"weights{index}", f"biases{index}"], [affine]
-            )
-        )
-        if not last:
-            value = f"hidden{index}"
-            nodes.append(helper.make_node("Tanh", [affine], [value]))
     inputs, *_, outputs = policy.sizes
     graph = helper.make_graph(
-        nodes,
+        _nodes(len(policy.layers)),
         "policy",
-        [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["batch", inputs])],
-        [
-            helper.make_tensor_value_info(
-                "logits", TensorProto.FLOAT, ["batch", outputs]
-            )
-        ],
-        tensors,
+        [_value("obs", inputs)],
+        [_value("logits", outputs)],
+        _tensors(policy),
     )
     model = helper.make_model(
         graph,
@@ -160,3 +139,34 @@ def onnx_model(policy: Network) -> "onnx.ModelProto":
     )
     checker.check_model(model, full_check=True)
     return model
+
+
+def _nodes(layers: int) -> "list[onnx.NodeProto]":
+    from onnx import helper  # noqa: PLC0415 -- slow to import
+
+    nodes, value = [], "obs"
+    for layer in range(1, layers + 1):
+        parts = [value, f"weights{layer}", f"biases{layer}"]
+        if layer == layers:
+            nodes.append(helper.make_node("Gemm", parts, ["logits"]))
+        else:
+            nodes.append(helper.make_node("Gemm", parts, [f"affine{layer}"]))
+            value = f"hidden{layer}"
+            nodes.append(helper.make_node("Tanh", [f"affine{layer}"], [value]))
+    return nodes
+
+
+def _tensors(policy: Network) -> "list[onnx.TensorProto]":
+    from onnx import numpy_helper  # noqa: PLC0415 -- slow to import
+
+    return [
+        numpy_helper.from_array(array, f"{name}{layer}")
+        for layer, arrays in enumerate(policy.layers, start=1)
+        for name, array in zip(("weights", "biases"), arrays, strict=True)
+    ]
+
+
+def _value(name: str, size: int) -> "onnx.ValueInfoProto":
+    from onnx import TensorProto, helper  # noqa: PLC0415 -- slow to import
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])

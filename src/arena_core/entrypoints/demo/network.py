@@ -5,6 +5,7 @@ optimiser handle them all in one go.  Everything keeps the dtype of that vector.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,12 +17,12 @@ Array: TypeAlias = NDArray[Any]
 
 def parameter_count(sizes: Sequence[int]) -> int:
     """Return how many numbers a network with layers of `sizes` has."""
-    return sum((n + 1) * m for n, m in zip(sizes, sizes[1:], strict=False))
+    return sum((n + 1) * m for n, m in pairwise(sizes))
 
 
 def _views(flat: Array, sizes: Sequence[int]) -> tuple[tuple[Array, Array], ...]:
     layers, start = [], 0
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    for n, m in pairwise(sizes):
         middle, end = start + n * m, start + (n + 1) * m
         layers.append((flat[start:middle].reshape(n, m), flat[middle:end]))
         start = end

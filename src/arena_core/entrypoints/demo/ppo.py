@@ -1,7 +1,6 @@
-"""Proximal policy optimisation, in NumPy.
+"""Training CartPole-v1 by proximal policy optimisation, in NumPy.
 
-The clipped objective is that of Schulman et al. 2017, arXiv 1707.06347, and the
-advantages are estimated as in Schulman et al. 2015, arXiv 1506.02438.
+Schulman et al. 2017, arXiv 1707.06347; the mathematics are in `objective`.
 """
 
 from collections.abc import Iterator
@@ -16,6 +15,15 @@ from arena_core.entrypoints.demo.network import (
     clip_norm,
     initialise,
     parameter_count,
+)
+from arena_core.entrypoints.demo.objective import (
+    Samples,
+    advantages,
+    chosen,
+    log_softmax,
+    normalised,
+    policy_loss,
+    value_loss,
 )
 from arena_core.entrypoints.demo.rollout import Collector, Rollout, evaluate
 
@@ -40,7 +48,7 @@ class Settings:
     minibatch: int = 256
     learning_rate: float = 1e-3
     """In the first update; it falls linearly, to almost zero in the last."""
-    discount: float = 0.98
+    discount: float = 0.99
     trace_decay: float = 0.95
     """Lambda of the advantage estimates."""
     clip_range: float = 0.1
@@ -70,34 +78,6 @@ class Progress:
     """The mean return of the latest episodes of training, if any has ended."""
     checkpoint: Checkpoint | None
     """The one that has been taken after this update, if one has."""
-
-
-@frozen(eq=False)
-class Samples:
-    """B valid steps of a rollout, shuffled or not; each array begins with B.
-
-    Floats have the dtype of the networks, `actions` are int64.
-    """
-
-    observations: Array
-    actions: Array
-    log_probabilities: Array
-    """Of the actions, when they were chosen."""
-    advantages: Array
-    returns: Array
-    """What the critic should have said."""
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    def take(self, rows: Array) -> "Samples":
-        return Samples(
-            self.observations[rows],
-            self.actions[rows],
-            self.log_probabilities[rows],
-            self.advantages[rows],
-            self.returns[rows],
-        )
 
 
 def train(settings: Settings, seed: int) -> Iterator[Progress]:
@@ -167,7 +147,7 @@ class Learner:
         return Samples(
             observations,
             actions,
-            _chosen(log_softmax(self.actor(observations)), actions),
+            chosen(log_softmax(self.actor(observations)), actions),
             estimates[valid],
             (estimates + values[:-1])[valid],
         )
@@ -191,55 +171,3 @@ class Learner:
         clip_norm(self._actor_gradient.flat, GRADIENT_NORM)
         clip_norm(self._critic_gradient.flat, GRADIENT_NORM)
         self._adam.step(self._gradient, learning_rate)
-
-
-def advantages(rollout: Rollout, values: Array, discount: float, decay: float) -> Array:
-    """Return generalised advantage estimates (T, N) for `values` (T + 1, N).
-
-    Nothing is to come after a termination; after a truncation or the last step, the
-    value of the state that was reached stands for what would have come.  Where a
-    step is not valid the result means nothing.
-    """
-    goes_on = (~rollout.terminated).astype(values.dtype)
-    same_episode = goes_on * ~rollout.truncated
-    surprises = rollout.rewards + discount * goes_on * values[1:] - values[:-1]
-    found = np.zeros_like(values)
-    for t in reversed(range(len(surprises))):
-        found[t] = surprises[t] + discount * decay * same_episode[t] * found[t + 1]
-    return found[:-1]
-
-
-def normalised(advantages: Array) -> Array:
-    """Return `advantages` (B,) shifted and scaled to mean 0 and deviation 1."""
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-
-
-def log_softmax(logits: Array) -> Array:
-    """Return the log-probabilities (..., n) that `logits` (..., n) stand for."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def _chosen(log_probabilities: Array, actions: Array) -> Array:
-    return log_probabilities[np.arange(len(actions)), actions]
-
-
-def policy_loss(
-    logits: Array, batch: Samples, clip_range: float
-) -> tuple[float, Array]:
-    """Return the negated clipped objective, and its derivative by `logits` (B, n)."""
-    log_probabilities = log_softmax(logits)
-    ratio = np.exp(_chosen(log_probabilities, batch.actions) - batch.log_probabilities)
-    free = ratio * batch.advantages
-    clipped = np.clip(ratio, 1 - clip_range, 1 + clip_range) * batch.advantages
-    # d ratio / d logits = ratio * (one hot of the action - probabilities)
-    weight = free * (free <= clipped) / len(batch)
-    slope = weight[:, None] * np.exp(log_probabilities)
-    slope[np.arange(len(batch)), batch.actions] -= weight
-    return -float(np.minimum(free, clipped).mean()), slope
-
-
-def value_loss(values: Array, batch: Samples) -> tuple[float, Array]:
-    """Return half the mean squared error, and its derivative by `values` (B, 1)."""
-    errors = values - batch.returns[:, None]
-    return 0.5 * float(np.mean(errors * errors)), errors / len(batch)
