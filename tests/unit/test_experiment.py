@@ -150,6 +150,9 @@ def test_rule_06_training_needs_an_algorithm():
 def test_a_limit_of_steps_is_kept_with_the_request():
     train = RequestTraining(max_steps=500)
     spec.given(*DRAFT).when(train).then(TrainingRequested(None, None, 500))
+    resume = RequestTraining(10, 500)
+    given = spec.given(*IN[Status.STOPPED])
+    given.when(resume).then(TrainingRequested(10, A, 500))
     with pytest.raises(Rejected, match="max_steps"):
         RequestTraining(max_steps=-1)
 
@@ -265,6 +268,8 @@ def test_a_step_has_one_checkpoint():
 def test_one_checkpoint_may_stand_at_two_steps():
     again = CheckpointWritten(20, A, 4096, NOW)
     spec.given(*DRAFT).when(RecordCheckpoint(20, A, 4096)).then(again)
+    state = spec.given(*DRAFT, again, CheckpointDeleted(10, A)).state
+    assert state.checkpoints == (Written(20, A, 4096, NOW),)
 
 
 @pytest.mark.parametrize(

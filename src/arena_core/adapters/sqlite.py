@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +21,6 @@ _OUT_OF_REACH = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
 )
-
-
-def is_malformed(error: sqlite3.Error) -> bool:
-    """Say whether the file is no database, or a damaged one."""
-    return _kind(error) in _MALFORMED
 
 
 def _kind(error: sqlite3.Error) -> int | None:
@@ -83,6 +78,21 @@ class Wording:
             if ours is None:
                 raise
             raise ours from error
+
+
+def is_sound(path: Path, wording: Wording, timeout_s: float) -> bool:
+    """Say whether the file is a database without a fault.  A missing one is made."""
+    with (
+        wording.translated(),
+        closing(sqlite3.connect(path, timeout=timeout_s)) as connection,
+    ):
+        try:
+            answer = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            if _kind(error) in _MALFORMED:
+                return False
+            raise
+    return bool(answer == ("ok",))
 
 
 class Database:

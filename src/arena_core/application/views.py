@@ -35,6 +35,7 @@ DECIDERS: dict[str, Decider[Any, Any, Any]] = {
     for decider in (project, experiment, agent, deployment, credential)
 }
 PAST_VIEWS = 8
+UNKNOWN = -1
 
 
 @frozen
@@ -104,7 +105,7 @@ class Views:
         self.halted: Halt | None = None
         self._store = store
         self._rows = rows
-        self._position = 0
+        self._position = UNKNOWN
         self._past: OrderedDict[int, Snapshot] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -114,6 +115,11 @@ class Views:
         Never raises for an event that cannot be understood: see `halted`.
         """
         head = self._store.head()
+        if self._position == UNKNOWN:
+            self._position = self._rows.update(lambda _position, _rows: None)
+            if self._position > head:
+                # The log has been restored from a back-up: forget what it forgot.
+                return self.rebuild()
         while self.halted is None and self._position < head:
             try:
                 self._position = self._rows.update(self._page)

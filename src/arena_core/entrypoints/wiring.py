@@ -36,6 +36,7 @@ from arena_core.application.supervision import Supervisor
 from arena_core.application.use_cases import Application
 from arena_core.application.views import Views
 from arena_core.domain.ids import WorkerId
+from arena_core.domain.release import VERSION
 from arena_core.domain.values import one_of
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.secret_file import master_secret
@@ -117,7 +118,7 @@ def _in_files(settings: Settings, path: Path) -> Kept:
     path.parent.mkdir(parents=True, exist_ok=True)
     return Kept(
         SQLiteEventStore.open(path),
-        SQLiteRowStore.open(path.with_name(path.name + ".views")),
+        SQLiteRowStore.open(path.with_name(path.name + ".views"), code=VERSION),
         SQLiteMetricStore.open(path),
         FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs")),
         FilePresence(path.with_name(path.name + ".workers")),

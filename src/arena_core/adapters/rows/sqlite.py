@@ -6,7 +6,7 @@ fields, or which is malformed, is begun anew at position 0.
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from arena_core.adapters.sqlite import (
     BUSY_TIMEOUT_S,
     Database,
     Wording,
-    is_malformed,
+    is_sound,
 )
 from arena_core.application.ports import Batch, Query, Row, RowReader
 from arena_core.domain.errors import Rejected, Unavailable
@@ -128,7 +128,7 @@ class SQLiteRowStore:
         lock = FileLock(f"{path}.lock", timeout=busy_timeout_s, poll_interval=0.01)
         try:
             with lock:
-                if not _is_sound(path, busy_timeout_s):
+                if not is_sound(path, WORDING, busy_timeout_s):
                     _discard(path)
                 database = Database(
                     path, WORDING, synchronous="NORMAL", busy_timeout_s=busy_timeout_s
@@ -196,21 +196,6 @@ class SQLiteRowStore:
         except BaseException:
             self._database.close()
             raise
-
-
-def _is_sound(path: Path, timeout_s: float) -> bool:
-    """Say whether the file is a database without a fault.  A missing one is made."""
-    with (
-        WORDING.translated(),
-        closing(sqlite3.connect(path, timeout=timeout_s)) as connection,
-    ):
-        try:
-            answer = connection.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
-            if is_malformed(error):
-                return False
-            raise
-    return bool(answer == ("ok",))
 
 
 def _discard(path: Path) -> None:

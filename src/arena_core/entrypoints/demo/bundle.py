@@ -120,7 +120,7 @@ def golden_trace(checkpoint: Checkpoint) -> dict[str, Array]:
 
 
 def onnx_model(policy: Network) -> "onnx.ModelProto":
-    """Return `policy` as ONNX: float32, from `obs` (batch, n) to `logits` (batch, m)."""
+    """Return `policy` as ONNX, from `obs` (batch, n) to `logits` (batch, m), float32."""
     from onnx import checker, helper  # noqa: PLC0415 -- slow to import
 
     inputs, *_, outputs = policy.sizes

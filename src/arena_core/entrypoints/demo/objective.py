@@ -57,7 +57,8 @@ def advantages(rollout: Rollout, values: Array, discount: float, decay: float) -
 
 def normalised(advantages: Array) -> Array:
     """Return `advantages` (B,) shifted and scaled to mean 0 and deviation 1."""
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    centred: Array = advantages - advantages.mean()
+    return centred / (advantages.std() + 1e-8)
 
 
 def log_softmax(logits: Array) -> Array:

@@ -1,0 +1,16 @@
+"""How much Hypothesis tries: a little for everybody, more where it is asked for."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Machines are shared and slow at times: what a test means does not depend on that.
+COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=50, **COMMON)
+settings.register_profile(
+    "ci", max_examples=50, derandomize=True, database=None, **COMMON
+)
+settings.register_profile("nightly", max_examples=2000, **COMMON)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
+)
