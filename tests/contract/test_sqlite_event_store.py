@@ -252,6 +252,21 @@ class TestTampering:
             store.read_all(after=1)
         assert len(store.read_all()) == 1
 
+    @pytest.mark.parametrize("column", ["originator_id", "topic"])
+    def test_with_text_that_is_no_text_never_stops_the_search(self, store, raw, column):
+        filled(store, 3)
+        change = f"UPDATE arena_events SET {column} = CAST(x'ff61' AS TEXT)"  # noqa: S608
+        tampered(raw, (f"{change} WHERE rowid = 2", ()))
+        assert self.found(store)[0] == 2
+        assert len(store.read_all()) == 1
+
+    def test_far_into_a_long_log_is_found(self, store, raw):
+        append(store, Write(uuid4(), 0, [renamed(n) for n in range(450)]))
+        assert list(store.faults()) == []
+        changed = state_at(raw, 401).replace(b"name 400", b"name 004")
+        tampered(raw, (SET_STATE, (changed, 401)))
+        assert self.found(store) == [401]
+
     def test_with_the_file_itself_is_told_as_corrupt(self, store, path):
         stream = uuid4()
         append(store, Write(stream, 0, [renamed(n) for n in range(400)]))

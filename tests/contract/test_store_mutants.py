@@ -4,6 +4,7 @@ A contract that nobody has tried to fool is a hope.
 """
 
 import inspect
+import operator
 import time
 from collections.abc import Callable
 from itertools import count
@@ -278,22 +279,21 @@ DEATHS = (AssertionError, pytest.fail.Exception, ConcurrentWrite, TimeoutError)
 """What a failing test raises; anything else is a mistake in the mutant."""
 
 
+by_name = operator.attrgetter("__name__")
+
+
 def run(test: Callable[..., None], store: type[MemoryEventStore]) -> None:
     clock = SettableClock()
     given = {"self": C(), "clock": clock, "store": store(clock)}
     test(**{name: given[name] for name in inspect.signature(test).parameters})
 
 
-@pytest.mark.parametrize(
-    "test",
-    sorted(set(KILLERS.values()), key=lambda test: test.__name__),
-    ids=lambda test: test.__name__,
-)
+@pytest.mark.parametrize("test", dict.fromkeys(KILLERS.values()), ids=by_name)
 def test_an_honest_store_survives(test):
     run(test, Honest)
 
 
-@pytest.mark.parametrize("mutant", KILLERS, ids=lambda mutant: mutant.__name__)
+@pytest.mark.parametrize("mutant", KILLERS, ids=by_name)
 def test_the_contract_kills(mutant, capsys):
     killer = KILLERS[mutant]
     with pytest.raises(DEATHS):
@@ -334,7 +334,7 @@ def test_the_machine_passes_an_honest_store():
 @pytest.mark.parametrize(
     "mutant",
     [mutant for mutant in KILLERS if mutant not in UNSEEN_BY_THE_MACHINE],
-    ids=lambda mutant: mutant.__name__,
+    ids=by_name,
 )
 def test_the_machine_kills(mutant):
     with pytest.raises(DEATHS):

@@ -153,10 +153,6 @@ class Life(RuleBasedStateMachine):
         if type(command) not in self.each_time:
             assert not self.decided(command), "once more is not the same"
 
-    @rule(minutes=st.integers(1, 3))
-    def wait(self, minutes):
-        self.now += minutes * MINUTE
-
     def decided(self, command):
         """Return the events of `command`, or None if it is refused."""
         try:
@@ -176,3 +172,11 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_state_is_what_the_history_says(self):
         assert reduce(self.module.evolve, self.events, None) == self.state
+
+
+class TimedLife(Life):
+    """A life to which the passing of time matters."""
+
+    @rule(minutes=st.integers(1, 3))
+    def wait(self, minutes):
+        self.now += minutes * MINUTE

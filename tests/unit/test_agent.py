@@ -94,9 +94,12 @@ def test_rule_24_nothing_that_happens_to_an_agent_changes_its_checkpoint():
         assert ("checkpoint" in fields_dict(kind)) == creates
 
 
-def test_what_an_agent_freezes_is_named_by_a_digest():
-    with pytest.raises(Rejected, match="digest"):
-        Frozen(CheckpointType.FINAL, 5_000, Digest("latest"), Scores())
+@pytest.mark.parametrize(
+    "name", ["latest", "", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 64 + "\n"]
+)
+def test_what_an_agent_freezes_is_named_by_a_digest(name):
+    with pytest.raises(Rejected, match="digest is no SHA-256"):
+        Frozen(CheckpointType.FINAL, 5_000, Digest(name), Scores())
 
 
 def test_renaming_changes_the_name_alone():

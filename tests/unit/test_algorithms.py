@@ -48,7 +48,7 @@ def test_rule_53_a_recurrent_policy_is_known_by_its_name(name):
     assert is_recurrent(name)
 
 
-@pytest.mark.parametrize("name", ["PPO", "IPPO", "LatentPPO"])
+@pytest.mark.parametrize("name", ["PPO", "Rainbow DQN", "LatentPPO"])
 def test_other_policies_are_not_recurrent(name):
     assert not is_recurrent(name)
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import invariant, precondition, rule
 
 from arena_core.domain import agent, credential, deployment, experiment, project
 from arena_core.domain.errors import IllegalTransition, NotFound
-from unit.life import IDS, LEASE, NOW, Life, creations, every, one_kind_of
+from unit.life import IDS, LEASE, NOW, Life, TimedLife, creations, every, one_kind_of
 
 
 class ProjectLife(Life):
@@ -26,7 +26,7 @@ class ProjectLife(Life):
         assert (self.state.id, self.state.kind) == (created.project_id, created.kind)
 
 
-class AgentLife(Life):
+class AgentLife(TimedLife):
     module = agent
     ends = (agent.DeleteAgent,)
     revivals = (agent.RestoreAgent,)
@@ -115,7 +115,7 @@ class ExperimentLife(Life):
         assert not (self.state.deleted and self.state.status in experiment.AT_WORK)
 
 
-class DeploymentLife(Life):
+class DeploymentLife(TimedLife):
     module = deployment
     each_time = (
         deployment.RotateKey,
@@ -246,11 +246,12 @@ class DeploymentLife(Life):
             assert reason is None
 
 
-LIVES = (ProjectLife, AgentLife, CredentialLife, ExperimentLife, DeploymentLife)
-for life in LIVES:
-    life.TestCase.settings = settings(
-        deadline=None, max_examples=60, stateful_step_count=50
-    )
+FEW = settings(deadline=None, max_examples=40)
+MANY = settings(deadline=None, max_examples=150)
+for life in (ProjectLife, AgentLife, CredentialLife):
+    life.TestCase.settings = FEW
+for life in (ExperimentLife, DeploymentLife):
+    life.TestCase.settings = MANY
 
 TestProject = ProjectLife.TestCase
 TestAgent = AgentLife.TestCase

@@ -114,12 +114,9 @@ class Views:
 
         Never raises for an event that cannot be understood: see `halted`.
         """
-        head = self._store.head()
         if self._position == UNKNOWN:
-            self._position = self._rows.update(lambda _position, _rows: None)
-            if self._position > head:
-                # The log has been restored from a back-up: forget what it forgot.
-                return self.rebuild()
+            self._position = self._resume()
+        head = self._store.head()
         while self.halted is None and self._position < head:
             try:
                 self._position = self._rows.update(self._page)
@@ -157,6 +154,15 @@ class Views:
             while len(self._past) > PAST_VIEWS:
                 self._past.popitem(last=False)
         return known
+
+    def _resume(self) -> int:
+        """Return the position that the rows have reached in an earlier life."""
+        position = self._rows.update(lambda _position, _rows: None)
+        if position > self._store.head():
+            # The log has been restored from a back-up: forget what it forgot.
+            self._rows.replace(Batch([], 0))
+            return 0
+        return position
 
     def _page(self, position: int, rows: RowReader) -> Batch | None:
         # Another process may have brought the rows further than we knew.

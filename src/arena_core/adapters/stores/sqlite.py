@@ -97,7 +97,10 @@ class SQLiteEventStore:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let no other thread of this process write."""
+        """Let no other thread of this process write.
+
+        SQLite would keep them apart too, but lets them nap instead of waking them.
+        """
         if not self._writer.acquire(timeout=self._busy_timeout_s):
             raise WORDING.locked()
         try:

@@ -10,7 +10,9 @@ import gymnasium
 import numpy as np
 
 import arena_core
-from arena_core.application import spaces
+from arena_core.application import golden, spaces
+from arena_core.application.bundles import MANIFEST_FILE
+from arena_core.application.golden import Case, GoldenTrace, Step
 from arena_core.domain.checkpoint import Box, Discrete
 from arena_core.domain.errors import Rejected
 from arena_core.entrypoints.demo.network import Array, Network
@@ -32,10 +34,10 @@ def write_bundle(folder: Path, checkpoint: Checkpoint, *, seed: int) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     manifest = json.dumps(_manifest(checkpoint, seed), indent=2, allow_nan=False)
-    (folder / "checkpoint.json").write_text(manifest + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(manifest + "\n", encoding="utf-8")
     model = onnx_model(checkpoint.policy)
     (folder / _WEIGHTS).write_bytes(model.SerializeToString(deterministic=True))
-    np.savez(folder / "golden.npz", **golden_trace(checkpoint))  # type: ignore[arg-type]  # none is named like a parameter
+    (folder / golden.FILE).write_bytes(golden.write(golden_trace(checkpoint)))
 
 
 def _manifest(checkpoint: Checkpoint, seed: int) -> dict[str, object]:
@@ -106,17 +108,22 @@ def _bounds(bounds: Array) -> tuple[float | None, ...]:
     return tuple(bound if np.isfinite(bound) else None for bound in flat)
 
 
-def golden_trace(checkpoint: Checkpoint) -> dict[str, Array]:
-    """Return what the policy answered in training, by member name of `golden.npz`."""
-    members, start = {}, 0
-    for case, size in enumerate(GOLDEN_BATCHES):
-        observations = checkpoint.observations[start : start + size]
-        logits = checkpoint.policy(observations)
-        members[f"case{case}/step0/obs"] = observations
-        members[f"case{case}/step0/action"] = logits.argmax(axis=1)
-        members[f"case{case}/step0/outputs/logits"] = logits
-        start += size
-    return members
+def golden_trace(checkpoint: Checkpoint) -> GoldenTrace:
+    """Return what the policy itself answered to what it met in training."""
+    ends = np.cumsum(GOLDEN_BATCHES)
+    batches = np.split(checkpoint.observations[: ends[-1]], ends[:-1])
+    return GoldenTrace(
+        tuple(
+            Case(f"case{number}", (_recorded(checkpoint.policy, observations),))
+            for number, observations in enumerate(batches)
+        )
+    )
+
+
+def _recorded(policy: Network, observations: Array) -> Step:
+    logits = policy(observations)
+    action = logits.argmax(axis=1)
+    return Step({"obs": observations, "action": action, "outputs/logits": logits})
 
 
 def onnx_model(policy: Network) -> "onnx.ModelProto":
