@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from arena_core.application.ports import Context, EventStore, Write
 from arena_core.domain.errors import ConcurrentWrite
+
 from contract.event_store import WHEN, SettableClock, append, context, renamed
 
 STREAMS = [UUID(int=n, version=4) for n in range(1, 5)]

@@ -20,6 +20,7 @@ from arena_core.domain.errors import (
     StorageFull,
     Unavailable,
 )
+
 from contract.blob_store import FILES, BlobStoreContract, lay
 
 WEIGHTS = "policy.onnx"

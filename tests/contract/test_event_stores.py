@@ -8,6 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.adapters.stores.sqlite import SQLiteEventStore
+
 from contract.event_store import EventStoreContract
 from contract.event_store_machine import EventStoreMachine
 

@@ -14,6 +14,7 @@ from arena_core.adapters.metrics.memory import MemoryMetricStore
 from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
 from arena_core.application.ports import MetricPoint
 from arena_core.domain.errors import Corrupt, StorageFull, Unavailable
+
 from contract.metric_store import EXPERIMENT, MetricStoreContract
 
 SCORE = MetricPoint(1, "score", 1.0)

@@ -12,6 +12,7 @@ import pytest
 from arena_core.adapters.presence.files import FilePresence
 from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.domain.errors import Conflict, Unavailable
+
 from contract.presence import PresenceContract, a_worker
 
 LIVING = """

@@ -19,6 +19,7 @@ from arena_core.adapters.rows.sqlite import SQLiteRowStore
 from arena_core.application.ports import Batch, Query
 from arena_core.domain import project
 from arena_core.domain.errors import Rejected, StorageFull, Unavailable
+
 from contract.row_store import (
     PROJECTS,
     RowStoreContract,

@@ -12,11 +12,12 @@ import onnxruntime
 import pytest
 from attrs import evolve
 
-import onnx_models as models
 from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
 from arena_core.adapters.runtimes.onnx_safety import refuse_unsafe
 from arena_core.domain.checkpoint import Signature, TensorSpec
 from arena_core.domain.errors import Rejected, TooLarge, Unavailable
+
+import onnx_models as models
 from contract.runtime import RuntimeContract, assert_close, some
 
 load = OnnxLoader(Device.CPU)

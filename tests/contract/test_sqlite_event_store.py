@@ -22,6 +22,7 @@ from arena_core.domain.errors import (
     Unavailable,
     UnknownEvent,
 )
+
 from contract.event_store import (
     CREATED,
     DELETED,

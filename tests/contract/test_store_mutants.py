@@ -20,6 +20,7 @@ from arena_core.adapters.appending import Append
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.application.ports import Write
 from arena_core.domain.errors import ConcurrentWrite
+
 from contract.event_store import EventStoreContract, SettableClock
 from contract.event_store_machine import EventStoreMachine
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from arena_core.adapters.tarballs import Limits, unpack
 from arena_core.domain.errors import Rejected, StorageFull, TooLarge
+
 from contract.blob_store import lay
 
 FILES = {

@@ -34,6 +34,7 @@ from arena_core.domain.checkpoint import (
 )
 from arena_core.domain.errors import Corrupt, Rejected, TooLarge
 from arena_core.domain.values import Family
+
 from contract.blob_store import lay
 
 CARTPOLE = {

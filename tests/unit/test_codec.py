@@ -18,6 +18,7 @@ from arena_core.adapters.codec import (
     decode,
     encode,
 )
+from arena_core.domain.credential import Secret
 from arena_core.domain.deployment import Connected
 from arena_core.domain.errors import Rejected, UnknownEvent
 from arena_core.domain.ids import Digest, WorkerId
@@ -25,8 +26,15 @@ from arena_core.domain.project import ProjectRenamed
 
 DIGEST = Digest("ab" * 32)
 text = st.text(st.characters(exclude_categories=["Cs"]))
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+names = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=200
+).filter(str.strip)
 LEAVES = {
-    Digest: st.binary(min_size=32, max_size=32).map(bytes.hex),
+    Digest: digests,
+    Secret: st.builds(
+        Secret, digests, st.from_regex(r"[0-9A-Za-z]{4}", fullmatch=True)
+    ),
     UUID: st.uuids(),
     str: text,
     bool: st.booleans(),
@@ -52,12 +60,24 @@ def values(annotation):
     return instances(annotation)
 
 
+printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+NAMED = {
+    "sha256": LEAVES[Digest],
+    "last_four": st.from_regex("[a-z0-9]{4}", fullmatch=True),
+}
+"""Fields that may hold less than their type says."""
+
+
 def instances(cls):
     hints = get_type_hints(cls)
     fields = {f.name: values(hints[f.name]) for f in attrs.fields(cls)}
     for field in attrs.fields(cls):
-        if field.converter is not None:  # the converters of events want a name
-            fields[field.name] = text.filter(lambda name: 0 < len(name.strip()) < 200)
+        if field.name in NAMED:
+            fields[field.name] = NAMED[field.name]
+        elif field.converter is not None or field.name == "reason":
+            fields[field.name] = printable.filter(
+                lambda name: 0 < len(name.strip()) < 200
+            )
     return st.builds(cls, **fields)
 
 

@@ -61,7 +61,7 @@ PASSED = Parity(Verdict.PASSED, 128)
 
 CREATED = DeploymentCreated(ID, AGENT, WEIGHTS, MemoryScope.USER)
 REQUESTED = ConnectRequested()
-CLAIMED = ConnectClaimed(ANN, NOW + LEASE, 1)
+CLAIMED = ConnectClaimed(ANN, NOW + LEASE, 1, 1)
 CHECKED = ParityChecked(ANN, WEIGHTS, PASSED)
 CONNECTED = Connected(ANN, WEIGHTS, "onnx", "cpu", 12.5)
 FAILED = ConnectFailed(ANN, "out of memory")
@@ -71,9 +71,9 @@ DELETED = DeploymentDeleted()
 RESTORED = DeploymentRestored()
 
 CLAIM = ClaimConnect(ANN, NOW + LEASE)
-CHECK = RecordParity(ANN, PASSED)
-CONFIRM = ConfirmConnected(ANN, "onnx", "cpu", 12.5)
-FAIL = FailConnect(ANN, "out of memory")
+CHECK = RecordParity(ANN, 1, PASSED)
+CONFIRM = ConfirmConnected(ANN, 1, "onnx", "cpu", 12.5)
+FAIL = FailConnect(ANN, 1, "out of memory")
 LOSE = LoseConnection(ANN, "it stopped answering")
 
 PENDING = (CREATED, REQUESTED)
@@ -144,11 +144,12 @@ def test_rule_37_connect_leads_over_pending_to_deployed():
     assert spec.given(*AT_WORK).state == but(
         UNDEPLOYED,
         status=Status.PENDING,
-        claim=Claim(ANN, NOW + LEASE),
+        claim=Claim(ANN, NOW + LEASE, 1),
+        claims=1,
         attempt=1,
     )
     assert spec.given(*DEPLOYED).state == but(
-        UNDEPLOYED, status=Status.DEPLOYED, server=ANN, parity=PASSED
+        UNDEPLOYED, status=Status.DEPLOYED, server=ANN, parity=PASSED, claims=1
     )
 
 
@@ -163,11 +164,13 @@ def test_rule_37_what_is_lost_is_pending_until_it_is_deployed_again_or_failed():
     assert lost.state.status is Status.PENDING
     assert lost.state.server is None
     assert react(lost.state, NOW) == StartServing(ID, WEIGHTS)
-    lost.when(CLAIM).then(CLAIMED)
-    again = (*DEPLOYED, LOST, CLAIMED)
-    spec.given(*again).when(CONFIRM).then(CONNECTED)
+    claimed_again = ConnectClaimed(ANN, NOW + LEASE, 2, 1)
+    lost.when(CLAIM).then(claimed_again)
+    again = (*DEPLOYED, LOST, claimed_again, CHECKED)
+    confirm = ConfirmConnected(ANN, 2, "onnx", "cpu", 12.5)
+    spec.given(*again).when(confirm).then(CONNECTED)
     assert status_after(*again, CONNECTED) is Status.DEPLOYED
-    spec.given(*again).when(FAIL).then(FAILED)
+    spec.given(*again).when(FailConnect(ANN, 2, "out of memory")).then(FAILED)
     assert status_after(*again, FAILED) is Status.FAILED
 
 
@@ -185,7 +188,7 @@ def test_rule_37_a_failed_deployment_recovers_by_disconnect_and_connect():
 def test_rule_37_connect_straight_from_failed_is_allowed():
     spec.given(*IN[Status.FAILED]).when(Connect()).then(REQUESTED)
     state = spec.given(*IN[Status.FAILED], REQUESTED).state
-    assert state == but(UNDEPLOYED, status=Status.PENDING)
+    assert state == but(UNDEPLOYED, status=Status.PENDING, claims=1)
 
 
 @pytest.mark.parametrize("history", [PENDING, AT_WORK, DEPLOYED, (*DEPLOYED, LOST)])
@@ -269,7 +272,7 @@ def test_a_claim_excludes_every_other_until_its_lease_is_over(worker):
     claim = ClaimConnect(worker, NOW + 3 * LEASE)
     in_time = Spec(deployment, BEFORE_IT_ENDS).given(*AT_WORK)
     in_time.when(claim).then_raises(IllegalTransition, "Nothing to claim")
-    taken_over = ConnectClaimed(worker, NOW + 3 * LEASE, 2)
+    taken_over = ConnectClaimed(worker, NOW + 3 * LEASE, 2, 2)
     when_the_lease_is_over.given(*AT_WORK).when(claim).then(taken_over)
 
 
@@ -279,14 +282,28 @@ def test_only_what_is_pending_can_be_claimed(status):
     refused.then_raises(IllegalTransition, "Nothing to claim")
 
 
-TAKEN_OVER = (*AT_WORK, ConnectClaimed(BOB, NOW + 2 * LEASE, 2))
+TAKEN_OVER = (*AT_WORK, ConnectClaimed(BOB, NOW + 2 * LEASE, 2, 2))
 
 
 @pytest.mark.parametrize("outcome", [CHECK, CONFIRM, FAIL], ids=str)
 @pytest.mark.parametrize(
     "history",
-    [(CREATED,), PENDING, TAKEN_OVER, DEPLOYED, (*AT_WORK, DISCONNECTED, REQUESTED)],
-    ids=["undeployed", "unclaimed", "taken over", "done", "connected anew"],
+    [
+        (CREATED,),
+        PENDING,
+        TAKEN_OVER,
+        DEPLOYED,
+        (*AT_WORK, DISCONNECTED, REQUESTED),
+        (*AT_WORK, LOST, ConnectClaimed(ANN, NOW + 2 * LEASE, 2, 2), CHECKED),
+    ],
+    ids=[
+        "undeployed",
+        "unclaimed",
+        "taken over",
+        "done",
+        "connected anew",
+        "claimed anew by itself",
+    ],
 )
 def test_a_worker_without_the_claim_can_report_nothing(history, outcome):
     refused = when_the_lease_is_over.given(*history).when(outcome)
@@ -296,14 +313,41 @@ def test_a_worker_without_the_claim_can_report_nothing(history, outcome):
 @pytest.mark.parametrize("outcome", [CHECK, CONFIRM, FAIL], ids=str)
 def test_a_worker_that_is_late_but_not_replaced_may_still_report(outcome):
     events = {CHECK: CHECKED, CONFIRM: CONNECTED, FAIL: FAILED}
-    when_the_lease_is_over.given(*AT_WORK).when(outcome).then(events[outcome])
+    when_the_lease_is_over.given(*AT_WORK, CHECKED).when(outcome).then(events[outcome])
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        AT_WORK,
+        (*AT_WORK, ParityChecked(ANN, WEIGHTS, Parity(Verdict.FAILED, 1))),
+        (*AT_WORK, CHECKED, LOST, ConnectClaimed(ANN, NOW + LEASE, 1, 2)),
+    ],
+    ids=["unchecked", "failed", "checked in an earlier claim"],
+)
+def test_nothing_goes_live_without_its_parity(history):
+    refused = spec.given(*history).when(CONFIRM)
+    refused.then_raises(IllegalTransition, "parity")
+
+
+def test_a_lease_must_end_in_the_future():
+    past = ClaimConnect(ANN, NOW)
+    spec.given(*PENDING).when(past).then_raises(Rejected, "future")
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_rule_43_a_failure_says_why(reason):
+    with pytest.raises(Rejected, match="reason is missing"):
+        FailConnect(ANN, 1, reason)
+    with pytest.raises(Rejected, match="reason is missing"):
+        LoseConnection(ANN, reason)
 
 
 def test_attempts_count_the_claims_of_one_connect():
     assert spec.given(*TAKEN_OVER).state.attempt == 2
     assert spec.given(*TAKEN_OVER, FAILED, REQUESTED).state.attempt == 0
     given_up = (*AT_WORK, ConnectionLost(ANN, "it was shut down"))
-    third = ConnectClaimed(ANN, NOW + LEASE, 2)
+    third = ConnectClaimed(ANN, NOW + LEASE, 2, 2)
     spec.given(*given_up).when(CLAIM).then(third)
     assert spec.given(*DEPLOYED, LOST).state.attempt == 0
 
@@ -343,7 +387,7 @@ def test_a_difference_holds_finite_numbers_or_says_that_it_has_none(wrong):
 
 def test_a_measured_time_is_finite():
     with pytest.raises(Rejected, match="load_ms must be finite"):
-        ConfirmConnected(ANN, "onnx", "cpu", float("nan"))
+        ConfirmConnected(ANN, 1, "onnx", "cpu", float("nan"))
 
 
 LIVING = (

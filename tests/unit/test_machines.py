@@ -148,13 +148,16 @@ class DeploymentLife(TimedLife):
         if self.holder != worker:
             return
         passed = deployment.Parity(deployment.Verdict.PASSED)
-        self.obey(deployment.RecordParity(worker, passed))
+        self.obey(deployment.RecordParity(worker, self.state.claims, passed))
         match ending:
             case "connects":
-                self.obey(deployment.ConfirmConnected(worker, "onnx", "cpu", 1.0))
+                claim = self.state.claims
+                done = deployment.ConfirmConnected(worker, claim, "onnx", "cpu", 1.0)
+                self.obey(done)
                 assert self.server == worker
             case "fails":
-                self.obey(deployment.FailConnect(worker, "out of memory"))
+                claim = self.state.claims
+                self.obey(deployment.FailConnect(worker, claim, "out of memory"))
                 assert self.state.status is deployment.Status.FAILED
             case "leaves":
                 self.obey(deployment.LoseConnection(worker, "shut down"))
@@ -166,14 +169,15 @@ class DeploymentLife(TimedLife):
     def stall(self, zombie, heir):
         """Let the lease run out and another take over, then let the first go on."""
         self.now = max(self.now, self.lease_until)
+        stale = self.state.claims
         self.obey(deployment.ClaimConnect(heir, self.now + LEASE))
+        for late in (
+            deployment.ConfirmConnected(zombie, stale, "onnx", "cpu", 1.0),
+            deployment.FailConnect(zombie, stale, "late"),
+        ):
+            with pytest.raises(IllegalTransition):
+                deployment.decide(late, self.state, self.now)
         if zombie != heir:
-            for late in (
-                deployment.ConfirmConnected(zombie, "onnx", "cpu", 1.0),
-                deployment.FailConnect(zombie, "late"),
-            ):
-                with pytest.raises(IllegalTransition):
-                    deployment.decide(late, self.state, self.now)
             lost = deployment.LoseConnection(zombie, "late")
             assert deployment.decide(lost, self.state, self.now) == []
 

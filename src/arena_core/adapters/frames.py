@@ -18,11 +18,11 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from arena_core.domain.release import VERSION
 from arena_core.adapters import codec
 from arena_core.application.ports import Context, Fault, Recorded
 from arena_core.domain.errors import Corrupt
 from arena_core.domain.ids import OrganisationId
+from arena_core.domain.release import VERSION
 from arena_core.domain.values import Actor
 
 TAG = b"arena-core event chain\x00\x01"

@@ -31,6 +31,7 @@ from arena_core.domain.values import (
     SourceKind,
     choose,
     one_of,
+    trimmed,
 )
 
 RESTORE_WINDOW = timedelta(days=30)
@@ -105,6 +106,7 @@ class Agents:
         """
         row = self.session.find(experiment.KIND, experiment_id)
         state: experiment.Experiment = row.state
+        name = trimmed(name)
         chosen_kind = self._kind(
             state, None if kind is None else one_of(ProjectKind, kind, field="kind")
         )

@@ -75,8 +75,8 @@ class Audit:
 
         It is folded from the log, not read from the live views.
         """
-        store = self.session.core.store
-        position = store.head() if at is None else parse_moment(store, at)
+        store, now = self.session.core.store, self.session.core.clock()
+        position = store.head() if at is None else parse_moment(store, at, now=now)
         past = self.session.at(position)
         return Replayed(
             position,

@@ -35,8 +35,11 @@ def position_at(store: EventStore, moment: datetime) -> int:
     return low
 
 
-def parse_moment(store: EventStore, text: str) -> int:
-    """Return the position that `text`, a position or an RFC 3339 time, means."""
+def parse_moment(store: EventStore, text: str, *, now: datetime) -> int:
+    """Return the position that `text`, a position or an RFC 3339 time, means.
+
+    Raises `Rejected` for what lies ahead: nobody knows yet what was the case then.
+    """
     if text.isascii() and text.isdigit():
         if len(text) <= len(str(head := store.head())) and int(text) <= head:
             return int(text)
@@ -54,4 +57,6 @@ def parse_moment(store: EventStore, text: str) -> int:
             "2026-01-31T14:03:00Z with its time zone.",
             field="as_of",
         )
+    if moment > now:
+        raise Rejected("as_of must not be later than now.", field="as_of")
     return position_at(store, moment)

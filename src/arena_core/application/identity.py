@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Callable
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from arena_core.application.handling import Change
 from arena_core.application.resources import TokenView, token_view
@@ -24,7 +24,7 @@ class Issued:
     """A token with its secret text, which is shown this once and kept nowhere."""
 
     view: TokenView
-    token: str
+    token: str = field(repr=False)
 
 
 @frozen

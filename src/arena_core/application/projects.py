@@ -17,7 +17,11 @@ class Projects:
     session: Session
 
     def create(
-        self, name: str, *, kind: ProjectKind | str, description: str = ""
+        self,
+        name: str,
+        *,
+        kind: ProjectKind | str = ProjectKind.CLASSIC,
+        description: str = "",
     ) -> ProjectView:
         """Create a project.  Its kind, classic or advanced, can never be changed."""
         project_id = ProjectId(self.session.core.new_id())

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from arena_core.application.ports import Recorded, Row
 from arena_core.domain import agent as agents
@@ -120,7 +120,7 @@ class AccessView:
     """How to call a Deployed agent.  `api_key` is a secret."""
 
     endpoint: str | None
-    api_key: str
+    api_key: str = field(repr=False)
     algorithm: str
     shape: Shape
 

@@ -173,30 +173,38 @@ class Supervisor:
             return
         if claimed.attempt > MOST_ATTEMPTS:
             reason = f"Gave up: {MOST_ATTEMPTS} attempts to load it did not end."
-            self._record(row, deployment.FailConnect(self.worker, reason))
+            self._fail(row, claimed, reason)
             return
         try:
             loaded = self._load(claimed)
         except (Rejected, Corrupt, NotFound, Unavailable) as error:
-            self._record(row, deployment.FailConnect(self.worker, str(error)))
+            self._fail(row, claimed, str(error))
             return
-        self._finish(row, loaded)
+        self._finish(row, claimed, loaded)
 
-    def _finish(self, row: Row, loaded: Loaded) -> None:
-        state: Deployment = row.state
-        checked = deployment.RecordParity(self.worker, loaded.parity)
+    def _finish(self, row: Row, claimed: Deployment, loaded: Loaded) -> None:
+        checked = deployment.RecordParity(self.worker, claimed.claims, loaded.parity)
         if loaded.parity.verdict is Verdict.FAILED:
             loaded.model.close()
-            why = deployment.FailConnect(self.worker, parity.sentence(loaded.parity))
-            self._record(row, checked, why)
+            self._fail(row, claimed, parity.sentence(loaded.parity), checked)
             return
         runtime = loaded.model.runtime
-        self._registry.hold(state.id, state.digest, loaded.model)
+        self._registry.hold(claimed.id, claimed.digest, loaded.model)
         done = deployment.ConfirmConnected(
-            self.worker, runtime.name, runtime.device, round(loaded.load_ms, 3)
+            self.worker,
+            claimed.claims,
+            runtime.name,
+            runtime.device,
+            round(loaded.load_ms, 3),
         )
         if self._record(row, checked, done) is None:
-            self._registry.release(state.id)
+            self._registry.release(claimed.id)
+
+    def _fail(
+        self, row: Row, claimed: Deployment, reason: str, *before: object
+    ) -> None:
+        why = deployment.FailConnect(self.worker, claimed.claims, reason)
+        self._record(row, *before, why)
 
     def _load(self, state: Deployment) -> Loaded:
         begun = time.perf_counter()

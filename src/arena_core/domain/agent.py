@@ -19,6 +19,7 @@ from arena_core.domain.values import (
     ProjectKind,
     Scores,
     described,
+    natural,
     sha256,
     trimmed,
 )
@@ -31,7 +32,7 @@ class Frozen:
     """The checkpoint that an agent has, and what was known of it when it was chosen."""
 
     type: CheckpointType
-    step: int
+    step: int = field(validator=natural)
     digest: Digest = field(validator=sha256)
     scores: Scores
 

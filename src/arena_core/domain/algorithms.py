@@ -1,7 +1,7 @@
 """Which algorithm is of which family, and what its name says about its shape."""
 
 from arena_core.domain.errors import Rejected
-from arena_core.domain.values import Family
+from arena_core.domain.values import Family, shown
 
 _RL = (
     "A2C", "CQN", "DDPG", "DQN", "IPPO", "MADDPG", "MATD3", "MaskablePPO", "NeuralTS",
@@ -33,7 +33,7 @@ def family_of(algorithm: str) -> Family:
     if family is None:
         names = ", ".join(f.value for f in Family)
         raise Rejected(
-            f"The family of the algorithm {algorithm} is not known: "
+            f"The family of the algorithm {shown(algorithm)} is not known: "
             f"name it, one of {names}.",
             field="family",
         )

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from attrs import field, frozen
 
 from arena_core.domain.errors import Rejected
-from arena_core.domain.values import Family
+from arena_core.domain.values import Family, shown
 
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -22,7 +22,8 @@ def _dtype(_: object, attribute: object, value: str) -> None:
     del attribute
     if value not in DTYPES:
         raise Rejected(
-            f"The dtype {value} is not supported: use one of {', '.join(DTYPES)}.",
+            f"The dtype {shown(value)} is not supported: "
+            f"use one of {', '.join(DTYPES)}.",
             field="dtype",
         )
 

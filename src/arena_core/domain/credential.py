@@ -12,10 +12,11 @@ from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
+from attrs.validators import matches_re
 
 from arena_core.domain.errors import AlreadyExists, NotFound
 from arena_core.domain.ids import TokenId
-from arena_core.domain.values import Role, trimmed
+from arena_core.domain.values import Role, sha256, trimmed
 
 KIND = "credential"
 
@@ -31,8 +32,8 @@ class TokenKind(Enum):
 class Secret:
     """What is kept of a secret."""
 
-    sha256: str = field(repr=False)
-    last_four: str
+    sha256: str = field(repr=False, validator=sha256)
+    last_four: str = field(validator=matches_re(r".{4}"))
 
 
 @frozen

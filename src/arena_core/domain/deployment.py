@@ -17,9 +17,14 @@ from typing import TypeAlias, assert_never
 from attrs import evolve as replace
 from attrs import field, frozen
 
-from arena_core.domain.errors import AlreadyExists, IllegalTransition, NotFound
+from arena_core.domain.errors import (
+    AlreadyExists,
+    IllegalTransition,
+    NotFound,
+    Rejected,
+)
 from arena_core.domain.ids import AgentId, DeploymentId, Digest, WorkerId
-from arena_core.domain.values import finite, natural, sha256
+from arena_core.domain.values import finite, natural, said, sha256
 
 KIND = "deployment"
 
@@ -67,8 +72,15 @@ class Parity:
 
 @frozen
 class Claim:
+    """A worker's right to record the outcome, until somebody else claims.
+
+    `number` never falls in the life of a deployment, so that the outcome of an
+    earlier claim of the same worker is told from that of the present one.
+    """
+
     worker: WorkerId
     lease_until: datetime
+    number: int
 
 
 @frozen
@@ -93,12 +105,14 @@ class ClaimConnect:
 @frozen
 class RecordParity:
     worker: WorkerId
+    claim: int
     parity: Parity
 
 
 @frozen
 class ConfirmConnected:
     worker: WorkerId
+    claim: int
     runtime: str
     device: str
     load_ms: float = field(validator=finite)
@@ -107,7 +121,8 @@ class ConfirmConnected:
 @frozen
 class FailConnect:
     worker: WorkerId
-    reason: str
+    claim: int
+    reason: str = field(validator=said)
 
 
 @frozen
@@ -115,7 +130,7 @@ class LoseConnection:
     """What `worker` claimed or served is lost.  No news of another worker's."""
 
     worker: WorkerId
-    reason: str
+    reason: str = field(validator=said)
 
 
 @frozen
@@ -170,6 +185,7 @@ class ConnectRequested:
 class ConnectClaimed:
     worker: WorkerId
     lease_until: datetime
+    claim: int
     attempt: int
 
 
@@ -246,8 +262,10 @@ class Deployment:
     reason: str | None = None
     key_version: int = 1
     claim: Claim | None = None
+    claims: int = 0
+    """How many claims there have ever been."""
     attempt: int = 0
-    """How many claims this Connect has seen, the present one included."""
+    """How many of them this Connect has seen."""
     server: WorkerId | None = None
     """The worker that recorded Connected, while Deployed."""
     parity: Parity | None = None
@@ -302,21 +320,12 @@ def decide(
         case ClaimConnect(), Deployment():
             return _claim(state, command, now)
         case RecordParity(), Deployment():
-            _check_claim(state, command.worker)
+            _check_claim(state, command.worker, command.claim)
             return [ParityChecked(command.worker, state.digest, command.parity)]
         case ConfirmConnected(), Deployment():
-            _check_claim(state, command.worker)
-            return [
-                Connected(
-                    command.worker,
-                    state.digest,
-                    command.runtime,
-                    command.device,
-                    command.load_ms,
-                )
-            ]
+            return _confirm(state, command)
         case FailConnect(), Deployment():
-            _check_claim(state, command.worker)
+            _check_claim(state, command.worker, command.claim)
             return [ConnectFailed(command.worker, command.reason)]
         case LoseConnection(), Deployment():
             held = state.server or (state.claim and state.claim.worker)
@@ -340,11 +349,31 @@ def _claim(state: Deployment, command: ClaimConnect, now: datetime) -> Sequence[
         raise IllegalTransition(
             "Nothing to claim: it is not Pending, or it is claimed."
         )
-    return [ConnectClaimed(command.worker, command.lease_until, state.attempt + 1)]
+    if command.lease_until <= now:
+        raise Rejected("A lease must end in the future.", field="lease_until")
+    number, attempt = state.claims + 1, state.attempt + 1
+    return [ConnectClaimed(command.worker, command.lease_until, number, attempt)]
 
 
-def _check_claim(state: Deployment, worker: WorkerId) -> None:
-    if state.claim is None or state.claim.worker != worker:
+def _confirm(state: Deployment, command: ConfirmConnected) -> Sequence[Event]:
+    """Pass the parity gate: nothing goes live that failed it, or was not held to it."""
+    _check_claim(state, command.worker, command.claim)
+    if state.parity is None or state.parity.verdict is Verdict.FAILED:
+        raise IllegalTransition("Its parity with training has not been established.")
+    return [
+        Connected(
+            command.worker,
+            state.digest,
+            command.runtime,
+            command.device,
+            command.load_ms,
+        )
+    ]
+
+
+def _check_claim(state: Deployment, worker: WorkerId, number: int) -> None:
+    held = state.claim
+    if held is None or (held.worker, held.number) != (worker, number):
         raise IllegalTransition(
             "The claim on this Connect is not, or no longer, yours."
         )
@@ -361,8 +390,14 @@ def evolve(state: Deployment | None, event: Event) -> Deployment:
         case ConnectRequested():
             return _outstanding(state, None)
         case ConnectClaimed():
-            claim = Claim(event.worker, event.lease_until)
-            return replace(state, claim=claim, attempt=event.attempt)
+            claim = Claim(event.worker, event.lease_until, event.claim)
+            return replace(
+                state,
+                claim=claim,
+                claims=event.claim,
+                attempt=event.attempt,
+                parity=None,
+            )
         case ParityChecked():
             return replace(state, parity=event.parity)
         case Connected():

@@ -21,7 +21,7 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.domain.ids import Digest, ExperimentId, ProjectId
-from arena_core.domain.values import Family, Source, natural, sha256, trimmed
+from arena_core.domain.values import Family, Source, natural, said, sha256, trimmed
 
 KIND = "experiment"
 
@@ -117,7 +117,7 @@ class AcknowledgeStop:
 
 @frozen
 class FailTraining:
-    reason: str
+    reason: str = field(validator=said)
 
 
 @frozen

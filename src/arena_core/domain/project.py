@@ -21,7 +21,7 @@ KIND = "project"
 class CreateProject:
     project_id: ProjectId
     name: str
-    kind: ProjectKind
+    kind: ProjectKind = ProjectKind.CLASSIC
     description: str = ""
 
 

@@ -2,9 +2,10 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, assert_never
 
 from attrs import Attribute, field, frozen
 
@@ -13,7 +14,22 @@ from arena_core.domain.ids import Digest, OrganisationId, TokenId
 
 LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 10_000
+LONGEST_SHOWN = 50
+UNPRINTABLE = ("Cc", "Cs")
+"""Unicode categories: control characters and surrogates."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def shown(text: str) -> str:
+    """Return what somebody wrote, short and plain enough to be quoted in an error.
+
+    Clients print errors through markup that takes square brackets for its own.
+    """
+    plain = "".join(
+        "?" if unicodedata.category(c) in UNPRINTABLE or c in "[]" else c
+        for c in text[:LONGEST_SHOWN]
+    )
+    return plain if len(text) <= LONGEST_SHOWN else plain + "..."
 
 
 def trimmed(name: str, *, field: str = "name") -> str:
@@ -28,6 +44,8 @@ def trimmed(name: str, *, field: str = "name") -> str:
             f"The {field} has {len(name)} characters: use at most {LONGEST_NAME}.",
             field=field,
         )
+    if any(unicodedata.category(c) in UNPRINTABLE for c in name):
+        raise Rejected(f"The {field} holds a control character.", field=field)
     return name
 
 
@@ -55,6 +73,12 @@ def natural(_: object, attribute: "Attribute[int]", value: int | None) -> None:
         raise Rejected(
             f"The {attribute.name} must not be negative.", field=attribute.name
         )
+
+
+def said(_: object, attribute: "Attribute[str]", value: str) -> None:
+    """Refuse a text that says nothing."""
+    if not value.strip():
+        raise Rejected(f"The {attribute.name} is missing.", field=attribute.name)
 
 
 def sha256(_: object, attribute: "Attribute[Digest]", value: str | None) -> None:
@@ -157,6 +181,8 @@ def choose(choice: CheckpointChoice, checkpoints: Sequence[C]) -> C:
             return max(checkpoints, key=lambda c: c.step)
         case CheckpointType.SPECIFIC:
             return _specific(choice.step, checkpoints)
+        case _:
+            assert_never(choice.type)
 
 
 def _best(checkpoints: Sequence[C]) -> C:
@@ -248,5 +274,6 @@ def one_of(kind: type[Choice], value: Choice | str, *, field: str) -> Choice:
     except ValueError as error:
         known = ", ".join(str(member.value) for member in kind)
         raise Rejected(
-            f"The {field} {value!s:.50} is not known: use one of {known}.", field=field
+            f"The {field} {shown(str(value))} is not known: use one of {known}.",
+            field=field,
         ) from error

@@ -24,7 +24,7 @@ def refuse_unsafe(weights: bytes, *, largest_bytes: int = LARGEST_BYTES) -> None
     this machine's disk), and operators of the ONNX standard only.
     """
     # Imported here: they take 0.15 s, and only those who load a model need them.
-    from google.protobuf import message as protobuf  # type: ignore[import-untyped]  # noqa: PLC0415
+    from google.protobuf import message as protobuf  # noqa: PLC0415
     from google.protobuf import unknown_fields  # noqa: PLC0415
     from onnx import ModelProto  # noqa: PLC0415
 

@@ -11,8 +11,6 @@ from arena_core.domain.values import Role
 from arena_core.entrypoints.cli.options import operator, settings, store_options
 from arena_core.entrypoints.library import Arena
 
-BACKLOG = 2048
-
 
 @click.command()
 @store_options
@@ -58,9 +56,10 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    from arena_core.entrypoints.http.server import listen  # noqa: PLC0415 -- --help needs no server
+
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return listen(host, port)
     except OSError as error:
         raise click.ClickException(
             f"Port {port} of {host} cannot be used ({error.strerror}): choose another "

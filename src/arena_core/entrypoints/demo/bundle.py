@@ -127,7 +127,7 @@ def _recorded(policy: Network, observations: Array) -> Step:
 
 
 def onnx_model(policy: Network) -> "onnx.ModelProto":
-    """Return `policy` as ONNX, from `obs` (batch, n) to `logits` (batch, m), float32."""
+    """Return `policy` as ONNX, from `obs` (batch, n) to `logits` (batch, m)."""
     from onnx import checker, helper  # noqa: PLC0415 -- slow to import
 
     inputs, *_, outputs = policy.sizes

@@ -45,7 +45,7 @@ class Network:
         object.__setattr__(self, "layers", _views(self.flat, self.sizes))
 
     def __call__(self, inputs: Array) -> Array:
-        """Return the outputs (B, sizes[-1]) for `inputs` (B, sizes[0])."""
+        """Return the outputs (..., sizes[-1]) for `inputs` (..., sizes[0])."""
         return self.activations(inputs)[-1]
 
     def activations(self, inputs: Array) -> list[Array]:

@@ -13,7 +13,7 @@ from arena_core.entrypoints.demo.rollout import Rollout
 
 @frozen(eq=False)
 class Samples:
-    """B valid steps of a rollout, shuffled or not; each array begins with B.
+    """Steps of a rollout; each array begins with the axes (T, N), or B for T x N.
 
     Floats have the dtype of the networks, `actions` are int64.
     """
@@ -30,6 +30,7 @@ class Samples:
         return len(self.actions)
 
     def take(self, rows: Array) -> "Samples":
+        """Return those that `rows` says, by numbers or by a mask; they begin with B."""
         return Samples(
             self.observations[rows],
             self.actions[rows],
@@ -58,7 +59,8 @@ def advantages(rollout: Rollout, values: Array, discount: float, decay: float) -
 def normalised(advantages: Array) -> Array:
     """Return `advantages` (B,) shifted and scaled to mean 0 and deviation 1."""
     centred: Array = advantages - advantages.mean()
-    return centred / (advantages.std() + 1e-8)
+    centred /= advantages.std() + 1e-8
+    return centred
 
 
 def log_softmax(logits: Array) -> Array:
@@ -69,9 +71,9 @@ def log_softmax(logits: Array) -> Array:
 
 
 def chosen(log_probabilities: Array, actions: Array) -> Array:
-    """Return of each row of (B, n) the entry that `actions` (B,) name."""
-    found: Array = log_probabilities[np.arange(len(actions)), actions]
-    return found
+    """Return the entries of (..., n) that `actions` (...) name."""
+    found: Array = np.take_along_axis(log_probabilities, actions[..., None], axis=-1)
+    return found[..., 0]
 
 
 def policy_loss(

@@ -1,6 +1,5 @@
 """The demo as a story: every step does the real thing, and says what it did."""
 
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ from arena_core.entrypoints.cli.output import print_table
 from arena_core.entrypoints.demo import bundle, ppo
 from arena_core.entrypoints.demo.player import Endpoint, Played, play
 from arena_core.entrypoints.demo.rollout import ENVIRONMENT
-from arena_core.entrypoints.http.server import Server
+from arena_core.entrypoints.http.server import Server, listen
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.settings import Settings
 from arena_core.entrypoints.wiring import open_arena
@@ -58,10 +57,11 @@ def tell(*, seed: int, episodes: int, folder: Path | None) -> Result:
     console = Console(highlight=False)
     home = folder or Path(tempfile.mkdtemp(prefix="arena-demo-"))
     settings = Settings(str(home / "arena.db"))
-    with open_arena(settings) as arena:
-        listener = socket.create_server(("127.0.0.1", 0))
-        with Server(arena.asgi(), listener).in_background() as url:
-            result = _tell(arena, url, console, home, seed=seed, episodes=episodes)
+    with (
+        open_arena(settings) as arena,
+        Server(arena.asgi(), listen("127.0.0.1", 0)).in_background() as url,
+    ):
+        result = _tell(arena, url, console, home, seed=seed, episodes=episodes)
     _where_next(console, settings, result)
     return result
 

@@ -179,6 +179,7 @@ def _order(
     handle: Callable[[Call], Reply],
     summary: str,
     query: type[msgspec.Struct] = Nothing,
+    also: HTTPStatus | None = None,
 ) -> Endpoint:
     return Endpoint(
         "POST",
@@ -189,6 +190,7 @@ def _order(
         AgentView,
         body=Reason,
         query=query,
+        also=also,
     )
 
 
@@ -241,8 +243,15 @@ ENDPOINTS = (
         Role.MEMBER,
         "Show how to call a Deployed agent, its key included",
         AccessView,
+        query=Past,
     ),
-    _order("connect", connect, "Put the agent live", query=Wait),
+    _order(
+        "connect",
+        connect,
+        "Put the agent live",
+        query=Wait,
+        also=HTTPStatus.ACCEPTED,
+    ),
     _order("disconnect", disconnect, "Take the agent off its endpoint"),
     _order("rotate-key", rotate_key, "Replace the deployment's key"),
     _order("restore", restore, "Undo a deletion"),

@@ -5,9 +5,9 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Match, Mount, Route
 
 from arena_core.domain.release import VERSION
 from arena_core.entrypoints.http import (
@@ -40,7 +40,11 @@ def build_app(arena: Arena) -> Starlette:
     routes = [endpoint.route(arena) for endpoint in endpoints]
     app = Starlette(
         routes=[*routes, Mount("/inference", app=DataPlane(arena))],
-        exception_handlers={HTTPException: _http_error, Exception: _defect},
+        exception_handlers={
+            HTTPException: _http_error,
+            ClientDisconnect: _nobody,
+            Exception: _defect,
+        },
     )
     # An address that nobody declared is not there, rather than somewhere else.
     app.router.redirect_slashes = False
@@ -59,7 +63,6 @@ def _openapi() -> Endpoint:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    del request
     if not isinstance(error, HTTPException):
         raise error
     status = HTTPStatus(error.status_code)
@@ -68,7 +71,27 @@ async def _http_error(request: Request, error: Exception) -> Response:
         HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method.",
     }.get(status, status.phrase)
     headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request)
     return respond(status, detail, code=status.name, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return all methods of the address: each is a route of its own."""
+    routes: list[BaseRoute] = request.app.routes
+    methods = {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(methods))
+
+
+async def _nobody(request: Request, error: Exception) -> Response:
+    """Answer a caller who has left: no defect, and nobody to read it."""
+    del request, error
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 async def _defect(request: Request, error: Exception) -> Response:

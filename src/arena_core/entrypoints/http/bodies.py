@@ -1,18 +1,26 @@
 """Reading what callers send: bounded before it is parsed, and parsed by type."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from arena_core.application import strict_json
 from arena_core.domain.errors import Rejected, StorageFull, TooLarge
 from arena_core.entrypoints.library import Arena
 
 MOST_ITEMS = 1000
+MOST_LEVELS = 64
+"""How deep what callers send may be nested."""
+NOT_KEPT = "The upload could not be kept: see that the server's disk has space."
+_LONGEST_PROBLEM = 300
+_INDEX = re.compile(r"\[(\d+)\]")
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -29,11 +37,9 @@ async def parse_body(request: Request, kind: type[S], *, limit_bytes: int) -> S:
     """Return the JSON body as a `kind`; no body counts as an empty object."""
     body = await read(request, limit_bytes=limit_bytes)
     try:
-        parsed = msgspec.json.decode(body or b"{}")
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Rejected(
-            f"The body is no JSON: {_plain(error)}.", field="body"
-        ) from error
+        parsed = strict_json.decode(body or b"{}", most_levels=MOST_LEVELS)
+    except Rejected as error:
+        raise Rejected(f"The body cannot be read. {error}", field="body") from error
     return _converted(parsed, kind, strict=True)
 
 
@@ -57,16 +63,22 @@ async def uploaded(request: Request, arena: Arena) -> AsyncIterator[Path]:
     """
     limit_bytes = arena.settings.max_upload_bytes
     check_announced(request.headers.get("content-length"), limit_bytes)
-    scratch = await run_in_threadpool(arena.scratch)
+    scratch = await run_in_threadpool(_scratch, arena)
     try:
         path = Path(scratch.name) / "upload"
         await _stream_to(path, request, limit_bytes)
         folder = Path(scratch.name) / "bundle"
-        folder.mkdir()
         await run_in_threadpool(arena.unpack, path, folder)
         yield folder
     finally:
         await run_in_threadpool(scratch.cleanup)
+
+
+def _scratch(arena: Arena) -> "TemporaryDirectory[str]":
+    try:
+        return arena.scratch()
+    except OSError as error:
+        raise StorageFull(NOT_KEPT) from error
 
 
 async def _stream_to(path: Path, request: Request, limit_bytes: int) -> None:
@@ -79,13 +91,14 @@ async def _stream_to(path: Path, request: Request, limit_bytes: int) -> None:
                     raise too_large(limit_bytes)
                 await run_in_threadpool(file.write, chunk)
     except OSError as error:
-        raise StorageFull("The upload could not be kept: no space is left.") from error
+        raise StorageFull(NOT_KEPT) from error
 
 
 def check_announced(content_length: str | None, limit_bytes: int) -> None:
     """Raise `TooLarge` if the body is said to be larger than the limit."""
     if (
         content_length is not None
+        and content_length.isascii()
         and content_length.isdigit()
         and int(content_length[:20]) > limit_bytes
     ):
@@ -106,11 +119,10 @@ def _converted(given: object, kind: type[S], *, strict: bool) -> S:
 
 def _field(text: str, where: str) -> str:
     """Return the name of the field that msgspec complains of."""
-    path = where.strip("`").removeprefix("$").lstrip(".")
+    path = _INDEX.sub(r".\1", where.strip("`")).removeprefix("$").lstrip(".")
     named = text.split("`")[1] if "field `" in text else ""
     return _plain(".".join(part for part in (path, named) if part)) or "body"
 
 
-def _plain(error: object) -> str:
-    # Clients print through markup that takes square brackets for its own.
-    return str(error).replace("[", "(").replace("]", ")").replace("`", "")
+def _plain(text: str) -> str:
+    return text.replace("`", "")[:_LONGEST_PROBLEM]

@@ -144,6 +144,8 @@ class Endpoint:
     body: type[msgspec.Struct] = Nothing
     query: type[msgspec.Struct] = Nothing
     status: HTTPStatus = HTTPStatus.OK
+    also: HTTPStatus | None = None
+    """Another status that comes with the same resource."""
     upload: bool = False
 
     def route(self, arena: Arena) -> Route:
@@ -232,14 +234,17 @@ def base_url(arena: Arena, request: Request) -> str:
     """Return how callers reach this API: as it was set, or as this one reached it."""
     if arena.settings.public_url is not None:
         return arena.settings.public_url.rstrip("/")
-    return str(request.base_url).rstrip("/")
+    # `base_url` itself leaves out the prefix that this app is mounted under.
+    root = request.base_url.replace(path=request.scope.get("root_path", ""))
+    return str(root).rstrip("/")
 
 
 def _moment(arena: Arena, query: object) -> int | None:
     text = query.as_of if isinstance(query, Past) else None
     if text is None:
         return None
-    return parse_moment(arena.application.core.store, text)
+    core = arena.application.core
+    return parse_moment(core.store, text, now=core.clock())
 
 
 def _ids(request: Request) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The one table from errors to answers, as problem details (RFC 9457)."""
 
 import logging
+import re
 from http import HTTPStatus
 
 import msgspec
@@ -39,6 +40,8 @@ STATUS: dict[type[ArenaError], HTTPStatus] = {
 
 HIDDEN = "The server could not do that; its log says why."
 RETRY_AFTER_S = "1"
+LONGEST_DETAIL = 2000
+_BRACKETS = str.maketrans("[]", "()")
 
 
 @frozen
@@ -74,7 +77,7 @@ def detail_of(error: ArenaError) -> str:
     if isinstance(error, Corrupt):
         log.error("Corrupt: %s", error)
         return HIDDEN
-    return str(error)
+    return _plain(str(error))
 
 
 def problem(error: ArenaError) -> Response:
@@ -89,7 +92,7 @@ def problem(error: ArenaError) -> Response:
         headers["Retry-After"] = RETRY_AFTER_S
     detail = detail_of(error)
     field = getattr(error, "field", None)
-    errors = [] if field is None else [FieldError(_pointer(field), detail)]
+    errors = [] if field is None else [FieldError(pointer(field), detail)]
     return respond(status, detail, code=_code(error), errors=errors, headers=headers)
 
 
@@ -111,8 +114,19 @@ def respond(
     )
 
 
-def _pointer(field: str) -> str:
-    return "/" + field.replace(".", "/").replace(" ", "")
+def pointer(field: str) -> str:
+    """Return the JSON pointer (RFC 6901) of a field such as `checkpoint.step`.
+
+    A field within a file of an upload is `<file>: <field>`: the file comes first.
+    """
+    file, colon, path = _plain(field).rpartition(": ")
+    parts = [*([file] if colon else []), *re.split(r"[. ]", path)]
+    return "".join("/" + p.replace("~", "~0").replace("/", "~1") for p in parts)
+
+
+def _plain(text: str) -> str:
+    # Clients print through markup that takes square brackets for its own.
+    return text.translate(_BRACKETS)[:LONGEST_DETAIL]
 
 
 def _code(error: ArenaError) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
+from attrs import frozen
 
 from arena_core.application import experiments
 from arena_core.application.ports import MetricPoint
@@ -63,6 +64,13 @@ class ExperimentFilter(Listing, kw_only=True):
 
 class Points(msgspec.Struct, forbid_unknown_fields=True):
     points: list[MetricPoint]
+
+
+@frozen
+class PointsRecorded:
+    """How many points were appended."""
+
+    recorded: int
 
 
 class MetricFilter(Past, kw_only=True):
@@ -142,7 +150,7 @@ def metrics(call: Call) -> Reply:
 
 def add_metrics(call: Call) -> Reply:
     call.use.experiments.add_metrics(call.ids["experiment_id"], call.body.points)
-    return Reply({"recorded": len(call.body.points)}, HTTPStatus.CREATED)
+    return Reply(PointsRecorded(len(call.body.points)), HTTPStatus.CREATED)
 
 
 def checkpoints(call: Call) -> Reply:
@@ -217,7 +225,7 @@ ENDPOINTS = (
         add_metrics,
         Role.MEMBER,
         "Append metric points",
-        Nothing,
+        PointsRecorded,
         body=Points,
         status=HTTPStatus.CREATED,
     ),

@@ -53,5 +53,13 @@ def readyz(call: Call) -> Reply:
 
 ENDPOINTS = (
     Endpoint("GET", "/livez", livez, PUBLIC, "Say that the process lives", Alive),
-    Endpoint("GET", "/readyz", readyz, PUBLIC, "Say whether it can work", Readiness),
+    Endpoint(
+        "GET",
+        "/readyz",
+        readyz,
+        PUBLIC,
+        "Say whether it can work",
+        Readiness,
+        also=HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
 )

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from attrs import frozen
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -78,7 +78,7 @@ class DataPlane:
             return await run_in_threadpool(self._explain, deployment_id)
         if verb == "status":
             if scope["method"] not in {"GET", "HEAD"}:
-                return _wrong_method(b"GET")
+                return _wrong_method(b"GET, HEAD")
             return _Reply(HTTPStatus.OK, live.status)
         if verb in ANSWERS:
             return await self._call(live, ANSWERS[verb], scope, receive)
@@ -97,6 +97,7 @@ class DataPlane:
         if scope["method"] != "POST":
             return _wrong_method(b"POST")
         await self._authorise(live, scope)
+        _check_mode(scope)
         limit = self._arena.settings.max_body_bytes
         body = await bodies.read(Request(scope, receive), limit_bytes=limit)
         if live.model.quick and len(body) <= INLINE_BODY_BYTES:
@@ -145,11 +146,17 @@ class DataPlane:
         raise Unavailable("The deployment is being put live: try again.")
 
 
+def _check_mode(scope: Scope) -> None:
+    query = scope["query_string"]
+    if query and QueryParams(query).get("mode", "greedy") != "greedy":
+        raise Rejected("Actions are greedy here: leave mode out, or say greedy.")
+
+
 def _refusal(error: ArenaError) -> _Reply:
+    body = _detail(detail_of(error))
     if isinstance(error, Rejected) and not isinstance(error, TooLarge):
         # The public contract has one status for everything malformed.
-        return _Reply(HTTPStatus.BAD_REQUEST, _detail(str(error)))
-    body = _detail(detail_of(error))
+        return _Reply(HTTPStatus.BAD_REQUEST, body)
     if isinstance(error, Unauthenticated):
         challenge = (b"www-authenticate", b'Bearer realm="arena"')
         return _Reply(status_of(error), body, (challenge,))

@@ -127,7 +127,9 @@ def _responses(endpoint: Endpoint, by_type: dict[Any, Any]) -> dict[str, Any]:
         "description": endpoint.summary,
         "content": {"application/json": {"schema": schema}},
     }
-    responses = {str(int(endpoint.status)): success, "default": _problem(by_type)}
+    statuses = [endpoint.status, *([endpoint.also] if endpoint.also else [])]
+    responses = {str(int(status)): success for status in statuses}
+    responses["default"] = _problem(by_type)
     if isinstance(endpoint.needs, Role):
         for status, description in _AUTHENTICATED.items():
             responses[status] = {**_problem(by_type), "description": description}

@@ -23,7 +23,7 @@ PATH = "/api/v1/projects"
 
 class ProjectCreation(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    kind: Literal["classic", "advanced"]
+    kind: Literal["classic", "advanced"] = "classic"
     description: str = ""
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from arena_core.application.identity import Issued
 from arena_core.application.resources import TokenView
@@ -42,7 +42,7 @@ class TokenWithSecret:
     role: str
     last_four: str
     created_at: datetime
-    token: str
+    token: str = field(repr=False)
 
 
 def _with_secret(issued: Issued) -> TokenWithSecret:

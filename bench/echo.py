@@ -1,0 +1,35 @@
+"""The limit that the data plane is held against: a bare Starlette echo under uvicorn.
+
+python bench/echo.py        prints its port on the first line
+"""
+
+import socket
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+
+async def echo(request: Request) -> Response:
+    return Response(await request.body(), media_type="application/json")
+
+
+def main() -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(config).run([listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What users do with the class `Agent` of agilerl-arena, told as JSON.
+
+Runs where that package is and nothing of ours (see `environments.py`), as
+`agilerl_arena.py SCENARIO` with the scenario's arguments as a JSON object on stdin.
+"""
+
+import json
+import math
+import sys
+
+import gymnasium
+import httpx
+import numpy as np
+from agilerl.arena.exceptions import ArenaError
+from agilerl.arena.inference import Agent, AgentInfo, StatusResponse
+
+MET = (ArenaError, httpx.ResponseNotRead, ValueError, TypeError, KeyError)
+"""What calls are known to raise; anything else fails the scenario."""
+
+
+def outcome(call, *args, **options):
+    """Return what a call came to: what it returned, or which error it raised."""
+    try:
+        returned = call(*args, **options)
+    except MET as error:
+        status = getattr(error, "status_code", None)
+        return {"error": type(error).__name__, "status": status, "text": str(error)}
+    return {"returned": told(returned)}
+
+
+def told(value):
+    if isinstance(value, np.ndarray):
+        shape, dtype = list(value.shape), str(value.dtype)
+        return {"shape": shape, "dtype": dtype, "values": value.ravel().tolist()}
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if isinstance(value, tuple):
+        return [told(item) for item in value]
+    return value if value is None or isinstance(value, int | str) else repr(value)
+
+
+def pretending(agent, **flags):
+    """Return `agent` with the guards set that `flags` would set."""
+    agent.metadata = StatusResponse(agent=AgentInfo(**flags))
+    return agent
+
+
+# --- scenarios -------------------------------------------------------------------
+
+
+def play(url, key, seed):
+    """Play one episode of CartPole as the documentation of the class has it."""
+    with Agent(url, api_key=key) as agent, gymnasium.make("CartPole-v1") as env:
+        observation, info = env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            action, hidden_state = agent.get_action(observation, info=info)
+            observation, reward, ended, cut, info = env.step(action)
+            total, over = total + reward, ended or cut
+    return {"return": total, "action": told(action), "hidden_state": hidden_state}
+
+
+def act(url, key, rows, masks):
+    """Ask for one action, for all at once, and for both under masks."""
+    rows, masks = np.array(rows), np.array(masks)
+    with Agent(url, api_key=key) as agent:
+        mask = {"action_mask": masks[0]}
+        return {
+            "one": outcome(agent.get_action, rows[0]),
+            "all": outcome(agent.get_action, rows, batched=True),
+            "one masked": outcome(agent.get_action, rows[0], info=mask),
+            "all masked": outcome(
+                agent.get_action, rows, batched=True, info={"action_mask": masks}
+            ),
+        }
+
+
+def predict(url, key, rows):
+    """Ask a supervised agent for one result, and for all at once."""
+    rows = np.array(rows)
+    with Agent(url, api_key=key) as agent:
+        return {
+            "one": outcome(agent.predict, rows[0]),
+            "all": outcome(agent.predict, rows, batched=True),
+        }
+
+
+def call(url, key=None, **options):
+    """Open the agent, ask its status, and ask for an action."""
+    # Metadata that was got earlier: a user's process lives longer than a status.
+    earlier = Agent(url, api_key=key, probe_on_init=False, **options)
+    with pretending(earlier) as agent:
+        acting = outcome(agent.get_action, np.zeros(4))
+        return {
+            "open": outcome(lambda: Agent(url, api_key=key, **options).metadata),
+            "status": outcome(agent.status, refresh=True),
+            "get_action": acting,
+        }
+
+
+def wrong_routes(url, key):
+    """Call every method: as the class guards them, and then with each guard open."""
+    with Agent(url, api_key=key) as agent:
+        guarded = _every_method(agent, agent, agent)
+    agents = [
+        pretending(Agent(url, api_key=key), **flags)
+        for flags in ({}, {"supervised": True}, {"llm": True})
+    ]
+    return {"guarded": guarded, "open": _every_method(*agents)}
+
+
+def _every_method(rl, supervised, llm):
+    met = {
+        "get_action": outcome(rl.get_action, np.zeros(4)),
+        "predict": outcome(supervised.predict, np.zeros(3)),
+        "generate": outcome(llm.generate, "Hello"),
+        "generate_stream": outcome(lambda: list(llm.generate_stream("Hello"))),
+    }
+    if hasattr(llm, "list_sessions"):
+        met["list_sessions"] = outcome(llm.list_sessions)
+        met["get_session"] = outcome(llm.get_session, "mine")
+    return met
+
+
+def odd_observations(url, key):
+    """Send what the class can send and a policy of four numbers cannot take."""
+    row = np.zeros(4)
+    observations = {
+        "dict": {"left": row, "right": row},
+        "tuple": (row, row),
+        "none": None,
+        "too long": np.zeros(5),
+        "not finite": np.full(4, math.nan),
+        "text": np.array(["a", "b", "c", "d"]),
+    }
+    with Agent(url, api_key=key) as agent:
+        refused = {n: outcome(agent.get_action, o) for n, o in observations.items()}
+        mask = {"action_mask": np.zeros(2)}
+        refused["nothing is legal"] = outcome(agent.get_action, row, info=mask)
+    return refused
+
+
+SCENARIOS = (play, act, predict, call, wrong_routes, odd_observations)
+
+if __name__ == "__main__":
+    scenario = {function.__name__: function for function in SCENARIOS}[sys.argv[1]]
+    json.dump(scenario(**json.load(sys.stdin)), sys.stdout)

@@ -1,0 +1,182 @@
+"""An arena with its HTTP API in this process, and what tests of it need."""
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+from attrs import field, frozen
+from starlette.testclient import TestClient
+
+import arena_core
+from arena_core.application import npy
+from arena_core.domain.ids import OrganisationId
+from arena_core.domain.values import LIBRARY
+
+import bundles
+
+ROLES = {role.value: role for role in arena_core.Role}
+
+
+@frozen(eq=False)
+class World:
+    """One arena, its app, and clients of it."""
+
+    arena: arena_core.Arena
+    app: Any = field()
+
+    def client(self, token: str | None = None, **options) -> TestClient:
+        """Return a client that bears `token`; none if it is None."""
+        headers = {} if token is None else bearing(token)
+        return TestClient(self.app, headers=headers, **options)
+
+    def member(self, role: str = "manager", **options) -> TestClient:
+        return self.client(self.token(role), **options)
+
+    def token(self, role: str = "manager", *, organisation: str = "default") -> str:
+        return self.issued(role, organisation=organisation).token
+
+    def issued(
+        self, role: str = "manager", *, organisation: str = "default", kind: str = "pat"
+    ):
+        caller = arena_core.Caller(
+            OrganisationId(organisation), LIBRARY, arena_core.Role.MANAGER
+        )
+        tokens = self.arena.on_behalf_of(caller).tokens
+        return tokens.issue(name="test", user="ada", role=role, kind=kind)
+
+    def head(self) -> int:
+        return self.arena.application.core.store.head()
+
+    def experiment(
+        self, *folders: Path, kind: str = "classic", algorithm: str = "PPO"
+    ) -> arena_core.application.resources.ExperimentView:
+        """Return a new experiment with these bundles, at the steps 10, 20..."""
+        project = self.arena.projects.create("a project", kind=kind)
+        source = arena_core.gym("CartPole-v1")
+        made = self.arena.experiments.create(
+            project.id, name="a run", algorithm=algorithm, source=source
+        )
+        for number, folder in enumerate(folders, start=1):
+            self.arena.experiments.add_checkpoint(
+                made.id, step=10 * number, path=folder, score=1.0, fitness=2.0
+            )
+        return made
+
+    def agent(
+        self, folder: Path, *, algorithm: str = "PPO"
+    ) -> arena_core.application.resources.AgentView:
+        experiment = self.experiment(folder, algorithm=algorithm)
+        return self.arena.agents.create(
+            "an agent", experiment.id, checkpoint=arena_core.final()
+        )
+
+    def live(self, folder: Path, *, algorithm: str = "PPO") -> "Endpoint":
+        """Return an agent that is Deployed and answers, with its key."""
+        agent = self.agent(folder, algorithm=algorithm)
+        connected = self.arena.agents.connect(agent.id)
+        assert connected.deployment.connected, connected.deployment.reason
+        self.arena.inference(agent.id)
+        key = self.arena.agents.access(agent.id).api_key
+        path = f"/inference/{connected.deployment.id}"
+        return Endpoint(self, agent.id, connected.deployment.id, path, key)
+
+
+@frozen(eq=False)
+class Endpoint:
+    """A live agent's data plane."""
+
+    world: World
+    agent_id: Any
+    deployment_id: Any
+    path: str
+    key: str
+
+    def post(self, verb: str, token: str | None = "", **options):
+        """Call with the deployment's key; with no credential if `token` is None."""
+        client = self.world.client(self.key if token == "" else token)
+        return client.post(f"{self.path}/{verb}", **options)
+
+
+@contextmanager
+def opened(store: object = "memory:", **settings) -> Iterator[World]:
+    with arena_core.open(store, **settings) as arena:
+        yield World(arena, arena.asgi())
+
+
+def bearing(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def packed(folder: Path, mode: str = "w") -> bytes:
+    """Return the files in `folder` as a tar archive; `w:gz` compresses it."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name)
+    return file.getvalue()
+
+
+def packed_cartpole(folder: Path) -> bytes:
+    return packed(bundles.cartpole(folder / "packed"))
+
+
+def wire(array: object) -> str:
+    """Return an array as it travels."""
+    return npy.to_base64(np.asarray(array))
+
+
+def array(text: str) -> np.ndarray:
+    return npy.from_base64(text, field="answer")
+
+
+@frozen
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def asked(
+    app: Any,
+    method: str,
+    path: str,
+    *,
+    headers: Iterable[tuple[str, str]] = (),
+    query: str = "",
+    messages: Iterable[dict[str, Any]] = ({"type": "http.request"},),
+) -> Answer | None:
+    """Drive the app by hand, with whatever headers and messages; None: no answer."""
+    waiting, sent = iter(messages), []
+
+    async def receive() -> dict[str, Any]:
+        return next(waiting, {"type": "http.disconnect"})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers],
+        "client": ("127.0.0.1", 1),
+        "server": ("testserver", 80),
+    }
+    anyio.run(app, scope, receive, send)
+    if not sent:
+        return None
+    start, *parts = sent
+    said = {k.decode(): v.decode("latin-1") for k, v in start["headers"]}
+    body = b"".join(part.get("body", b"") for part in parts)
+    return Answer(start["status"], said, body)

@@ -1,0 +1,525 @@
+"""Who may call what: every route of the app itself, with every bad credential."""
+
+import logging
+import re
+import traceback
+from uuid import UUID, uuid4
+
+import pytest
+from starlette.routing import Mount, Route
+
+import arena_core
+from arena_core.application.keys import DeploymentKeys
+from arena_core.application.secrets import is_intact, sealed
+from arena_core.domain.ids import DeploymentId, OrganisationId
+from arena_core.domain.values import LIBRARY, Caller, Role
+from arena_core.entrypoints.http.endpoints import Endpoint
+
+import bundles
+from end_to_end.http_world import Answer, World, asked, bearing, opened, packed, wire
+
+PUBLIC = {"/livez", "/readyz", "/openapi.json"}
+"""And `/inference/<id>/status`.  Nothing else is open."""
+
+PROJECT = "/api/v1/projects/{project_id}"
+EXPERIMENT = "/api/v1/experiments/{experiment_id}"
+AGENT = "/api/v1/agents/{agent_id}"
+TOKEN = "/api/v1/tokens/{token_id}"  # noqa: S105 -- an address
+NEEDS = {
+    ("GET", "/api/v1/projects"): "viewer",
+    ("POST", "/api/v1/projects"): "member",
+    ("GET", PROJECT): "viewer",
+    ("PATCH", PROJECT): "member",
+    ("DELETE", PROJECT): "member",
+    ("GET", "/api/v1/experiments"): "viewer",
+    ("POST", "/api/v1/experiments"): "member",
+    ("GET", EXPERIMENT): "viewer",
+    ("PATCH", EXPERIMENT): "member",
+    ("DELETE", EXPERIMENT): "member",
+    ("GET", EXPERIMENT + "/metrics"): "viewer",
+    ("POST", EXPERIMENT + "/metrics"): "member",
+    ("GET", EXPERIMENT + "/checkpoints"): "viewer",
+    ("POST", EXPERIMENT + "/checkpoints"): "member",
+    ("DELETE", EXPERIMENT + "/checkpoints/{step:int}"): "member",
+    ("GET", "/api/v1/agents"): "viewer",
+    ("POST", "/api/v1/agents"): "member",
+    ("GET", "/api/v1/agents/sources"): "viewer",
+    ("GET", AGENT): "viewer",
+    ("PATCH", AGENT): "member",
+    ("DELETE", AGENT): "member",
+    ("GET", AGENT + "/access"): "member",
+    ("POST", AGENT + "/connect"): "member",
+    ("POST", AGENT + "/disconnect"): "member",
+    ("POST", AGENT + "/rotate-key"): "member",
+    ("POST", AGENT + "/restore"): "member",
+    ("GET", "/api/v1/tokens"): "manager",
+    ("POST", "/api/v1/tokens"): "manager",
+    ("POST", TOKEN + "/rotate"): "manager",
+    ("DELETE", TOKEN): "manager",
+    ("GET", "/api/v1/events"): "viewer",
+}
+BELOW = {"member": "viewer", "manager": "member"}
+HOSTS = (
+    "x?", "x#", "x/skip", "x/y?z", "x y", " ", "", "x@y", "[", "x:99999999", "x:y",
+    "x/livez?", "x/inference/1/status#", "\xff", "..", "//livez",
+)  # fmt: skip
+DATA_PLANE = (
+    ("POST", "get_action"), ("POST", "predict"), ("POST", "generate"),
+    ("POST", "generate_stream"), ("GET", "sessions"), ("GET", "sessions/1"),
+    ("DELETE", "sessions/1"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return bundles.cartpole(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def world(folder):
+    """Return a world that the tests of this module only read."""
+    with opened() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def live(world, folder):
+    return world.live(folder)
+
+
+@pytest.fixture(scope="module")
+def addresses(world, live, folder):
+    return routes(world, live, folder)
+
+
+class Address:
+    """One method of one route, with ids of things that are there."""
+
+    def __init__(self, method, route, path, content):
+        self.method, self.route, self.path = method, route, path
+        self.query, self.content = content
+
+    def ask(self, client, **options):
+        return client.request(
+            self.method, self.path, params=self.query, content=self.content, **options
+        )
+
+    def __repr__(self):
+        return f"{self.method} {self.route}"
+
+
+def routes(world: World, live, folder) -> list[Address]:
+    """Return every route and method of the app, but for what is public."""
+    agent = world.arena.agents.get(live.agent_id)
+    ids = {
+        "project_id": agent.project_id,
+        "experiment_id": agent.experiment_id,
+        "agent_id": agent.id,
+        "token_id": world.issued().view.id,
+        "step": 10,
+    }
+    bodies = {
+        ("POST", "/api/v1/projects"): b'{"name":"p","kind":"classic"}',
+        ("POST", "/api/v1/experiments"): b'{"project_id":"%s","name":"e",'
+        b'"algorithm":"PPO"}' % str(agent.project_id).encode(),
+        ("POST", "/api/v1/agents"): b'{"name":"a","experiment_id":"%s",'
+        b'"checkpoint":{"type":"final"}}' % str(agent.experiment_id).encode(),
+        ("POST", "/api/v1/tokens"): b'{"name":"t","user":"u"}',
+        ("POST", EXPERIMENT + "/metrics"): b'{"points":[]}',
+        ("POST", EXPERIMENT + "/checkpoints"): packed(folder),
+    }
+    queries = {
+        ("POST", EXPERIMENT + "/checkpoints"): {"step": "30"},
+        ("GET", "/api/v1/agents/sources"): {"kind": "classic"},
+    }
+    return [
+        Address(
+            method,
+            route.path,
+            route.path_format.format(**{k: ids[k] for k in route.param_convertors}),
+            (queries.get((method, route.path)), bodies.get((method, route.path))),
+        )
+        for route in world.app.routes
+        if isinstance(route, Route) and route.path not in PUBLIC
+        for method in sorted(route.methods)
+    ]
+
+
+def wrong_credentials(world: World, live) -> dict[str, str | None]:
+    """Return `Authorization` headers that are refused, by what is wrong with them."""
+    good = world.token()
+    tokens = world.arena.tokens
+    revoked, rotated = world.issued(), world.issued()
+    tokens.revoke(revoked.view.id)
+    tokens.rotate(rotated.view.id)
+    body, last = good[:-1], good[-1]
+    stem = good.rsplit("_", 1)[0]
+    unknown = sealed(f"arena_pat_{uuid4().hex}", b"\1" * 32)
+    forged = sealed(stem, b"\1" * 32)
+    assert is_intact(unknown)
+    assert is_intact(forged)
+    return {
+        "none": None,
+        "empty": "",
+        "no token": "Bearer",
+        "blank token": "Bearer   ",
+        "other scheme": f"Basic {good}",
+        "no scheme": good,
+        "glued": f"Bearer{good}",
+        "twice": f"Bearer {good} {good}",
+        "bearer bearer": f"Bearer Bearer {good}",
+        "not ours": "Bearer hunter2",
+        "not ascii": "Bearer \xe4\xf6",
+        "huge": "Bearer " + "a" * 10_000,
+        "one character changed at the end": f"Bearer {body}{'x' if last != 'x' else 'y'}",
+        "one character changed in the id": f"Bearer {_changed(good, 12)}",
+        "one character changed in the secret": f"Bearer {_changed(good, 60)}",
+        "one character short": f"Bearer {body}",
+        "of nobody": f"Bearer {unknown}",
+        "wrong secret, right checksum": f"Bearer {forged}",
+        "revoked": f"Bearer {revoked.token}",
+        "rotated": f"Bearer {rotated.token}",
+        "a deployment's key": f"Bearer {live.key}",
+    }
+
+
+def _changed(text: str, at: int) -> str:
+    return text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1 :]
+
+
+def _headers(value: str | None):
+    return [] if value is None else [("authorization", value)]
+
+
+def _asked(world: World, address: Address, value: str | None) -> Answer:
+    answer = asked(world.app, address.method, address.path, headers=_headers(value))
+    assert answer is not None
+    return answer
+
+
+# --- the table -------------------------------------------------------------------
+
+
+def test_the_routes_of_the_app_and_their_roles_are_these_and_no_others(world):
+    there = {
+        (method, route.path)
+        for route in world.app.routes
+        if isinstance(route, Route)
+        for method in route.methods - {"HEAD"}
+    }
+    assert there == NEEDS.keys() | {("GET", path) for path in PUBLIC}
+
+
+def test_nothing_but_the_data_plane_is_mounted(world):
+    mounts = [route for route in world.app.routes if not isinstance(route, Route)]
+    assert [(type(m), m.path) for m in mounts] == [(Mount, "/inference")]
+
+
+def test_an_endpoint_without_a_role_cannot_be_declared():
+    with pytest.raises(TypeError, match="needs"):
+        Endpoint(  # type: ignore[call-arg] # which is the point
+            method="GET", path="/x", handle=print, summary="x", answer=dict
+        )
+
+
+def test_what_is_public_answers_anybody(world, live):
+    for path in (*PUBLIC, f"{live.path}/status"):
+        assert world.client().get(path).status_code == 200, path
+        assert world.client("hunter2").get(path).status_code == 200, path
+
+
+# --- 401 -------------------------------------------------------------------------
+
+
+def test_every_route_refuses_every_wrong_credential(world, live, addresses):
+    before = None
+    for what, value in wrong_credentials(world, live).items():
+        before = world.head() if before is None else before
+        for address in addresses:
+            answer = _asked(world, address, value)
+            assert answer.status == 401, (address, what)
+            assert answer.headers["www-authenticate"].startswith("Bearer realm=")
+    assert world.head() == before
+
+
+def test_the_matrix_covers_every_route_and_head_too(addresses):
+    covered = {(a.method, a.route) for a in addresses}
+    heads = {("HEAD", path) for method, path in NEEDS if method == "GET"}
+    assert covered == NEEDS.keys() | heads
+
+
+@pytest.mark.parametrize("verb", DATA_PLANE)
+def test_the_data_plane_refuses_every_wrong_credential(world, live, verb):
+    method, path = verb
+    credentials = wrong_credentials(world, live)
+    del credentials["a deployment's key"]
+    for what, value in credentials.items():
+        answer = asked(
+            world.app, method, f"{live.path}/{path}", headers=_headers(value)
+        )
+        assert answer.status == 401, what
+        assert answer.headers["www-authenticate"] == 'Bearer realm="arena"'
+
+
+def test_a_key_made_with_another_secret_is_refused(live):
+    deployment_id = DeploymentId(live.deployment_id)
+    forged = DeploymentKeys(b"another secret").issue(deployment_id, 1)
+    assert forged.rsplit("_", 1)[0] == live.key.rsplit("_", 1)[0]
+    assert live.post("get_action", forged, content=b"{}").status_code == 401
+
+
+def test_the_refusal_is_the_same_whatever_is_wrong(world, live):
+    answers = {
+        world.client().get("/api/v1/projects", headers=dict(_headers(value))).text
+        for what, value in wrong_credentials(world, live).items()
+        if what != "not ascii"
+    }
+    assert len(answers) == 1
+
+
+# --- 403 and 404 -----------------------------------------------------------------
+
+
+def test_every_route_refuses_the_role_below_the_one_that_it_needs(world, addresses):
+    clients = {role: world.member(role) for role in BELOW.values()}
+    before = world.head()
+    for address in addresses:
+        needed = NEEDS[address.method.replace("HEAD", "GET"), address.route]
+        if needed == "viewer":
+            continue
+        answer = address.ask(clients[BELOW[needed]])
+        assert answer.status_code == 403, address
+        assert "insufficient_scope" in answer.headers["www-authenticate"]
+        assert address.method == "HEAD" or needed in answer.json()["detail"]
+    assert world.head() == before
+
+
+def test_every_route_takes_the_role_that_it_needs(folder):
+    with opened() as world:
+        addresses = routes(world, world.live(folder), folder)
+        clients = {role.value: world.member(role.value) for role in Role}
+        # What deletes comes last, or there would be nothing left for the others.
+        for address in sorted(addresses, key=lambda a: a.method == "DELETE"):
+            needed = NEEDS[address.method.replace("HEAD", "GET"), address.route]
+            status = address.ask(clients[needed]).status_code
+            assert status in {200, 201, 202, 404, 409, 422}, (address, status)
+
+
+def test_what_belongs_to_another_organisation_is_not_there(world, addresses):
+    stranger = world.client(world.token(organisation="elsewhere"))
+    before = world.head()
+    for address in addresses:
+        about_ours = "{" in address.route or (
+            address.method == "POST"
+            and address.route in {"/api/v1/experiments", "/api/v1/agents"}
+        )
+        if about_ours:
+            answer = address.ask(stranger)
+            assert answer.status_code == 404, address
+    assert world.head() == before
+
+
+def test_lists_hold_nothing_of_another_organisation(world, live, addresses):
+    agent = world.arena.agents.get(live.agent_id)
+    ours = {str(agent.id), str(agent.project_id), str(agent.experiment_id)}
+    stranger = world.client(world.token(organisation="elsewhere"))
+    for address in addresses:
+        if address.method == "GET" and "{" not in address.route:
+            answer = address.ask(stranger)
+            assert answer.status_code == 200, address
+            assert not any(text in answer.text for text in ours), address
+
+
+@pytest.mark.parametrize("verb", [("GET", ""), ("POST", "/rotate")])
+def test_a_token_of_another_organisation_is_not_there(world, verb):
+    method, suffix = verb
+    other = world.issued(organisation="elsewhere")
+    answer = world.member().request(
+        method, f"/api/v1/tokens/{other.view.id}{suffix}", params={}
+    )
+    assert answer.status_code in {404, 405}
+    assert world.client(other.token).get("/api/v1/tokens").status_code == 200
+
+
+# --- tricks ----------------------------------------------------------------------
+
+
+def test_no_host_header_opens_a_route(world, addresses):
+    for host in HOSTS:
+        for address in addresses:
+            answer = asked(
+                world.app, address.method, address.path, headers=[("host", host)]
+            )
+            assert answer.status == 401, (address, host)
+
+
+def test_no_host_header_breaks_an_answer_or_gets_into_its_paths(world):
+    token = world.token()
+    for host in HOSTS:
+        headers = [("host", host), ("authorization", f"Bearer {token}")]
+        body = {"type": "http.request", "body": b'{"name":"p","kind":"classic"}'}
+        answer = asked(
+            world.app, "POST", "/api/v1/projects", headers=headers, messages=[body]
+        )
+        assert answer.status == 201, host
+        location = answer.headers["location"]
+        assert re.fullmatch(r"http://[^/?# ]+/api/v1/projects/[0-9a-f-]{36}", location)
+
+
+def test_no_host_header_opens_the_data_plane(world, live):
+    for host in HOSTS:
+        for method, verb in DATA_PLANE:
+            answer = asked(
+                world.app, method, f"{live.path}/{verb}", headers=[("host", host)]
+            )
+            assert answer.status == 401, (verb, host)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//livez/../api/v1/projects", "/livez/", "/api/v1/projects/", "/API/V1/projects",
+     "/livez;/api/v1/projects", "/api/v1//projects", "/inference", "/inference/",
+     "/api/v1/projects\0", "/./api/v1/projects", "/readyz/api/v1/projects"],
+)  # fmt: skip
+def test_an_address_that_nobody_declared_is_not_there(world, path):
+    answer = asked(world.app, "GET", path)
+    assert answer.status == 404
+
+
+def test_a_status_address_opens_nothing_behind_it(live):
+    for path in ("status/", "status/get_action", "status/../get_action", "/status"):
+        answer = asked(live.world.app, "POST", f"{live.path}/{path}")
+        assert answer.status in {401, 404}, path
+
+
+# --- at once ---------------------------------------------------------------------
+
+
+def test_a_rotated_token_is_dead_and_its_successor_lives(world):
+    manager, issued = world.member(), world.issued("viewer")
+    old = world.client(issued.token)
+    assert old.get("/api/v1/projects").status_code == 200
+    rotated = manager.post(f"/api/v1/tokens/{issued.view.id}/rotate").json()
+    assert old.get("/api/v1/projects").status_code == 401
+    new = world.client(rotated["token"])
+    assert new.get("/api/v1/projects").status_code == 200
+    manager.delete(f"/api/v1/tokens/{issued.view.id}")
+    assert new.get("/api/v1/projects").status_code == 401
+
+
+def test_a_key_is_dead_when_the_answer_to_its_rotation_is_there(world, folder):
+    live = world.live(folder)
+    body = {"obs": wire([[0.0, 0.0, 0.0, 0.0]])}
+    assert live.post("get_action", json=body).status_code == 200
+    client = world.member("member")
+    assert client.post(f"/api/v1/agents/{live.agent_id}/rotate-key").status_code == 200
+    assert live.post("get_action", json=body).status_code == 401
+    key = client.get(f"/api/v1/agents/{live.agent_id}/access").json()["api_key"]
+    assert live.post("get_action", key, json=body).status_code == 200
+
+
+def test_an_organisations_token_acts_as_the_user_that_comes_with_it(world):
+    issued = world.issued("member", kind="org")
+    headers = {**bearing(issued.token), "X-External-User-Id": "grace"}
+    client = world.client()
+    body = {"name": "by grace", "kind": "classic"}
+    assert client.post("/api/v1/projects", json=body, headers=headers).is_success
+    last = list(world.arena.audit.log())[-1]
+    assert (last.name, last.actor) == ("project.created", "user:grace")
+
+
+def test_a_users_token_ignores_the_user_that_comes_with_it(world):
+    headers = {**bearing(world.token("member")), "X-External-User-Id": "grace"}
+    body = {"name": "by ada", "kind": "classic"}
+    assert world.client().post("/api/v1/projects", json=body, headers=headers)
+    assert list(world.arena.audit.log())[-1].actor == "user:ada"
+
+
+# --- secrets ---------------------------------------------------------------------
+
+
+def test_no_secret_gets_into_logs_events_errors_or_reprs(folder, caplog, tmp_path):
+    caplog.set_level(logging.DEBUG)
+    with opened(tmp_path / "arena.db", secret_key="the-master-secret") as world:
+        live = world.live(folder)
+        secrets, answers = _through_everything(world, live)
+        events = [
+            (str(event), repr(event)) for event in world.arena.audit.log()
+        ]  # fmt: skip
+        shown = [
+            repr(world.arena.settings),
+            repr(world.arena.application),
+            repr(world.arena.application.registry.all_live()),
+            repr(world.arena.agents),
+            repr(world.arena.agents.access(live.agent_id)),
+            repr(world.issued()),
+        ]
+    stored = [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(caplog.records) > 20
+    logged = [
+        f"{r.getMessage()} {r.args} {_traceback(r)}" for r in caplog.records
+    ]  # fmt: skip
+    assert len(secrets) > 5
+    for secret in secrets:
+        for text in (*logged, *answers, *shown, *map(str, events)):
+            assert secret not in text
+        assert not any(secret.encode() in data for data in stored)
+
+
+def test_what_is_issued_does_not_show_its_secret_in_its_repr(world, live):
+    issued = world.issued()
+    assert issued.token not in repr(issued)
+    assert live.key not in repr(world.arena.agents.access(live.agent_id))
+
+
+def _through_everything(world: World, live) -> tuple[set[str], list[str]]:
+    """Use and misuse credentials; return them, and the answers that refuse."""
+    manager = world.token()
+    client = world.client(manager)
+    texts = [manager, live.key]
+    made = client.post("/api/v1/tokens", json={"name": "x", "user": "u"}).json()
+    turned = client.post(f"/api/v1/tokens/{made['id']}/rotate").json()
+    texts += [made["token"], turned["token"]]
+    client.post(f"/api/v1/agents/{live.agent_id}/rotate-key")
+    access = client.get(f"/api/v1/agents/{live.agent_id}/access").json()
+    texts.append(access["api_key"])
+    refused = []
+    for text in (*texts, _changed(manager, 60)):
+        other = world.client(text)
+        for path in ("/api/v1/projects/1", "/api/v1/nothing", f"/api/v1/tokens?x={1}"):
+            refused.append(other.get(path).text)
+        refused.append(live.post("get_action", text, content=b"{").text)
+        refused.append(other.post("/api/v1/tokens", json={"name": "", "user": ""}).text)
+    listed = client.get("/api/v1/tokens").text
+    feed = client.get("/api/v1/events").text
+    refused += [listed, feed, client.get("/openapi.json").text]
+    refused += _after_a_defect(world, manager)
+    secret_parts = {text.rsplit("_", 1)[1] for text in texts}
+    return {*texts, *secret_parts, "the-master-secret"}, refused
+
+
+def _after_a_defect(world: World, token: str) -> list[str]:
+    """Meet a defect while bearing a token."""
+    client = world.client(token, raise_server_exceptions=False)
+    core = world.arena.application.core
+    rows, core.views.rows = core.views.rows, None
+    try:
+        answer = client.get(f"/api/v1/projects/{UUID(int=0)}")
+    finally:
+        core.views.rows = rows
+    assert answer.status_code == 500
+    return [answer.text]
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    return "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+
+
+def test_the_anonymous_caller_of_public_endpoints_sees_no_organisation(world):
+    assert world.arena.anonymous.organisation == OrganisationId("")
+    everything = world.arena.on_behalf_of(world.arena.anonymous)
+    assert len(everything.projects.list()) == 0
+    ours = world.arena.on_behalf_of(
+        Caller(arena_core.domain.ids.DEFAULT_ORGANISATION, LIBRARY, Role.VIEWER)
+    )
+    assert len(ours.projects.list()) > 0

@@ -1,0 +1,29 @@
+"""The rules of the public contract are known by their numbers: each has its test."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+WITHOUT_A_TEST = {
+    9: "pipelines are not there yet",
+    14: "says what a trainer measures; the platform only keeps it",
+}
+RULES = set(range(1, 52))
+"""Of projects, experiments, agents, deployments, keys and calls."""
+
+
+def tested_rules():
+    sources = (path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
+    names = re.findall(r"def test_rule_(\d\d)_\w", "\n".join(sources))
+    return {int(number) for number in names}
+
+
+@pytest.mark.parametrize("rule", sorted(RULES - WITHOUT_A_TEST.keys()))
+def test_every_rule_has_a_test_whose_name_says_it(rule):
+    assert rule in tested_rules()
+
+
+def test_no_rule_is_excused_that_has_a_test():
+    assert not WITHOUT_A_TEST.keys() & tested_rules()

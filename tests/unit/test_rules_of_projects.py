@@ -1,0 +1,275 @@
+"""Rules 2, 4, 13 and 15: what belongs to whom, and what outlives what."""
+
+import inspect
+
+import pytest
+
+from arena_core import MetricPoint, best
+from arena_core.application.agents import Agents
+from arena_core.application.audit import Audit
+from arena_core.application.experiments import Experiments
+from arena_core.application.handling import Change
+from arena_core.application.identity import Tokens, authenticate
+from arena_core.application.projects import Projects
+from arena_core.domain import experiment
+from arena_core.domain.errors import Conflict, NotFound, Unauthenticated
+from arena_core.domain.experiment import Status
+from arena_core.domain.values import Role
+from arena_core.entrypoints.http.app import CONTROL_PLANE
+from unit.scenes import ANN, CONTEXT, MANAGER, STRANGER, key_of
+
+GROUPS = {
+    "projects": Projects, "experiments": Experiments, "agents": Agents,
+    "tokens": Tokens, "audit": Audit,
+}  # fmt: skip
+OF_ONES_OWN = {"projects.create", "tokens.issue"}
+"""Name nothing that exists: what they make belongs to the caller's organisation."""
+OF_THE_STORE = {"audit.verify"}
+"""Is about the whole store: it names positions, never contents."""
+
+BY_ID = {
+    "projects.get": lambda use, there: use.projects.get(there.project),
+    "projects.edit": lambda use, there: use.projects.edit(there.project, name="x"),
+    "projects.delete": lambda use, there: use.projects.delete(there.project),
+    "experiments.create": lambda use, there: use.experiments.create(
+        there.project, name="x", algorithm="PPO"
+    ),
+    "experiments.get": lambda use, there: use.experiments.get(there.experiment),
+    "experiments.edit": lambda use, there: use.experiments.edit(
+        there.experiment, name="x"
+    ),
+    "experiments.delete": lambda use, there: use.experiments.delete(there.experiment),
+    "experiments.add_checkpoint": lambda use, there: use.experiments.add_checkpoint(
+        there.experiment, step=20, path=there.bundle
+    ),
+    "experiments.checkpoints": lambda use, there: use.experiments.checkpoints(
+        there.experiment
+    ),
+    "experiments.delete_checkpoint": (
+        lambda use, there: use.experiments.delete_checkpoint(there.experiment, 10)
+    ),
+    "experiments.add_metrics": lambda use, there: use.experiments.add_metrics(
+        there.experiment, [MetricPoint(10, "fitness", 9.0)]
+    ),
+    "experiments.metrics": lambda use, there: use.experiments.metrics(there.experiment),
+    "agents.create": lambda use, there: use.agents.create(
+        "x", there.experiment, checkpoint=best()
+    ),
+    "agents.get": lambda use, there: use.agents.get(there.agent),
+    "agents.look_up": lambda use, _: use.agents.look_up("balancer"),
+    "agents.edit": lambda use, there: use.agents.edit(there.agent, name="x"),
+    "agents.delete": lambda use, there: use.agents.delete(there.agent),
+    "agents.restore": lambda use, there: use.agents.restore(there.agent),
+    "agents.connect": lambda use, there: use.agents.connect(there.agent),
+    "agents.wait": lambda use, there: use.agents.wait(there.agent, timeout_s=0),
+    "agents.disconnect": lambda use, there: use.agents.disconnect(there.agent),
+    "agents.rotate_key": lambda use, there: use.agents.rotate_key(there.agent),
+    "agents.access": lambda use, there: use.agents.access(there.agent),
+    "tokens.get": lambda use, there: use.tokens.get(there.token),
+    "tokens.rotate": lambda use, there: use.tokens.rotate(there.token),
+    "tokens.revoke": lambda use, there: use.tokens.revoke(there.token),
+    "audit.timeline": lambda use, there: use.audit.timeline(there.agent),
+}
+LISTS = {
+    "projects.list": lambda use, _: use.projects.list(),
+    "experiments.list": lambda use, there: [
+        *use.experiments.list(),
+        *use.experiments.list(project_id=there.project),
+    ],
+    "agents.sources": lambda use, _: use.agents.sources("classic"),
+    "agents.list": lambda use, there: [
+        *use.agents.list(),
+        *use.agents.list(name="balancer"),
+        *use.agents.list(experiment_id=there.experiment),
+    ],
+    "tokens.list": lambda use, _: use.tokens.list(),
+    "audit.log": lambda use, there: [
+        *use.audit.log(),
+        *use.audit.log(stream=there.agent),
+    ],
+    "audit.replay": lambda use, _: (
+        *(replayed := use.audit.replay()).projects,
+        *replayed.experiments,
+        *replayed.agents,
+        *replayed.tokens,
+    ),
+}
+
+
+class There:
+    """All that an organisation has, one of each."""
+
+    def __init__(self, scene):
+        agent = scene.live(scene.agent())
+        self.project, self.experiment = agent.project_id, agent.experiment_id
+        self.agent = agent.id
+        self.token = scene.use.tokens.issue(name="laptop", user="ann").view.id
+        self.bundle = scene.bundle()
+
+
+@pytest.fixture
+def there(scene):
+    return There(scene)
+
+
+def test_rule_02_all_use_cases_are_held_to_it():
+    known = {
+        f"{group}.{name}"
+        for group, kind in GROUPS.items()
+        for name, _ in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert known == BY_ID.keys() | LISTS.keys() | OF_ONES_OWN | OF_THE_STORE
+
+
+@pytest.mark.parametrize("name", BY_ID)
+def test_rule_02_what_another_organisation_has_does_not_exist(scene, there, name):
+    before = scene.arena.application.core.store.head()
+    stranger = scene.arena.on_behalf_of(STRANGER)
+    with pytest.raises(NotFound, match=r"^There is no"):
+        BY_ID[name](stranger, there)
+    assert scene.arena.application.core.store.head() == before
+    assert scene.registry.live(key_of(scene.use.agents.get(there.agent)))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_rule_02_no_list_shows_what_another_organisation_has(scene, there, name):
+    assert LISTS[name](scene.use, there)
+    assert not list(LISTS[name](scene.arena.on_behalf_of(STRANGER), there))
+    head = scene.arena.application.core.store.head()
+    assert not list(LISTS[name](scene.arena.on_behalf_of(STRANGER, as_of=head), there))
+
+
+def test_rule_02_the_same_names_in_two_organisations_do_not_meet(scene):
+    scene.use.projects.create("cart", kind="classic")
+    theirs = scene.arena.on_behalf_of(STRANGER).projects.create("cart", kind="advanced")
+    assert [p.id for p in scene.arena.on_behalf_of(STRANGER).projects.list()] == [
+        theirs.id
+    ]
+
+
+def test_rule_02_a_token_speaks_for_its_own_organisation_only(scene):
+    core = scene.arena.application.core
+    for caller in (ANN, STRANGER):
+        issued = scene.arena.on_behalf_of(caller).tokens.issue(name="t", user="u")
+        assert authenticate(core, issued.token).organisation == caller.organisation
+
+
+def test_rule_03_nothing_about_agents_is_for_managers_only():
+    for endpoint in CONTROL_PLANE:
+        if endpoint.path.startswith(("/api/v1/agents", "/api/v1/experiments")):
+            assert Role.MEMBER.covers(endpoint.needs), endpoint
+
+
+def test_rule_03_the_credentials_of_others_are_for_managers():
+    of_tokens = [e for e in CONTROL_PLANE if e.path.startswith("/api/v1/tokens")]
+    assert of_tokens
+    assert {endpoint.needs for endpoint in of_tokens} == {Role.MANAGER}
+
+
+def test_rule_04_what_a_removed_member_made_stays_with_the_managers(scene):
+    core, managers = scene.arena.application.core, scene.arena.on_behalf_of(MANAGER)
+    issued = managers.tokens.issue(name="laptop", user="tom")
+    tom = scene.arena.on_behalf_of(authenticate(core, issued.token))
+    source = scene.experiment()
+    made = tom.agents.create("balancer", source.id, checkpoint=best())
+
+    managers.tokens.revoke(issued.view.id)
+
+    with pytest.raises(Unauthenticated):
+        authenticate(core, issued.token)
+    assert [a.id for a in managers.agents.list()] == [made.id]
+    managers.agents.edit(made.id, description="taken over")
+    assert scene.live(made).deployment.connected
+    managers.agents.delete(made.id)
+    by_whom = [e.actor for e in managers.audit.timeline(made.id)]
+    assert by_whom[0] == "user:tom"
+    assert by_whom[-1] == "user:eve"
+
+
+TRAINING = {
+    Status.DRAFT: [],
+    Status.PENDING: [experiment.RequestTraining()],
+    Status.RUNNING: [experiment.RequestTraining(), experiment.StartTraining()],
+    Status.STOPPING: [
+        experiment.RequestTraining(),
+        experiment.StartTraining(),
+        experiment.RequestStop(),
+    ],
+    Status.FAILED: [experiment.RequestTraining(), experiment.FailTraining("broken")],
+}
+TRAINING[Status.STOPPED] = [*TRAINING[Status.STOPPING], experiment.AcknowledgeStop()]
+TRAINING[Status.SUCCEEDED] = [*TRAINING[Status.RUNNING], experiment.FinishTraining()]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_rule_13_scores_are_what_the_metrics_say_by_now_in_every_status(scene, status):
+    made = scene.experiment(scores={10: None})
+    for command in TRAINING[status]:
+        change = Change(experiment, made.id, command)
+        scene.arena.application.core.handler.handle(CONTEXT, change)
+    assert scene.use.experiments.get(made.id).status is status
+    (unscored,) = scene.use.experiments.checkpoints(made.id)
+    assert (unscored.training_score, unscored.evaluation_score) == (None, None)
+
+    points = [MetricPoint(10, "score", 1.0), MetricPoint(10, "fitness", 2.0)]
+    scene.use.experiments.add_metrics(made.id, [*points, MetricPoint(9, "fitness", 7)])
+
+    (scored,) = scene.use.experiments.checkpoints(made.id)
+    assert (scored.training_score, scored.evaluation_score) == (1.0, 2.0)
+
+
+def test_rule_12_a_later_measurement_at_the_same_step_is_the_score(scene):
+    made = scene.experiment(scores={10: 1.0})
+    scene.use.experiments.add_metrics(made.id, [MetricPoint(10, "fitness", 3.0)])
+    assert scene.use.experiments.checkpoints(made.id)[0].evaluation_score == 3.0
+
+
+def test_rule_11_a_checkpoint_has_a_step_two_scores_and_a_size(scene):
+    bundle = scene.bundle()
+    made = scene.experiment(scores={})
+    found = scene.use.experiments.add_checkpoint(
+        made.id, step=10, path=bundle, score=1.0, fitness=2.0
+    )
+    sizes = sum(path.stat().st_size for path in bundle.iterdir())
+    assert (found.step, found.size_bytes) == (10, sizes)
+    assert (found.training_score, found.evaluation_score) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("gone", ["checkpoint", "experiment", "project"])
+def test_rule_15_a_frozen_checkpoint_outlives_where_it_came_from(scene, gone):
+    agent = scene.agent()
+    if gone == "checkpoint":
+        scene.use.experiments.delete_checkpoint(agent.experiment_id, 10)
+        assert not scene.use.experiments.checkpoints(agent.experiment_id)
+    elif gone == "experiment":
+        scene.use.experiments.delete(agent.experiment_id)
+    else:
+        scene.use.projects.delete(agent.project_id)
+        assert not scene.use.projects.list()
+        with pytest.raises(NotFound):
+            scene.use.experiments.get(agent.experiment_id)
+
+    live = scene.live(agent)
+
+    assert live.deployment.connected
+    assert live.checkpoint == agent.checkpoint
+    assert live.experiment_name == "ppo"
+    assert scene.arena.inference(agent.id).get_action([0, 0, 0, 0]) in (0, 1)
+
+
+def test_rule_15_a_step_that_is_gone_is_told_with_those_that_are_there(scene):
+    made = scene.experiment(scores={10: 1.0, 20: 2.0})
+    with pytest.raises(NotFound, match="there are: 10, 20"):
+        scene.use.experiments.delete_checkpoint(made.id, 15)
+
+
+def test_another_bundle_at_the_same_step_is_a_conflict_and_the_same_is_none(scene):
+    bundle = scene.bundle()
+    made = scene.experiment(bundle=bundle)
+    again = scene.use.experiments.add_checkpoint(made.id, step=10, path=bundle)
+    assert again.evaluation_score == 1.0
+    with pytest.raises(Conflict, match="Step 10 has another checkpoint"):
+        scene.use.experiments.add_checkpoint(
+            made.id, step=10, path=scene.bundle(with_golden=False)
+        )
