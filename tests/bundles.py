@@ -62,6 +62,16 @@ class Network:
 CARTPOLE = Network.of(4, 2)
 PENDULUM = Network.of(3, 1, seed=1)
 REGRESSOR = Network.of(3, 2, seed=2)
+BALANCER = Network(
+    {
+        # Push to the side on which the pole will be, and the cart a little too.
+        "w0": np.array([[0.05], [0.1], [1.0], [0.5]], "f4"),
+        "b0": np.zeros(1, "f4"),
+        "w1": np.array([[-1.0, 1.0]], "f4"),
+        "b1": np.zeros(2, "f4"),
+    }
+)
+"""Keeps the pole of CartPole-v1 up for the whole episode, untrained."""
 
 
 def observations(rows: int, width: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from arena_core.adapters.stores import sqlite
 from arena_core.adapters.stores.sqlite import SQLiteEventStore
 from arena_core.application.ports import Write
 from arena_core.domain.errors import (
@@ -408,6 +409,18 @@ class TestAFullDisk:
         append(store, Write(stream, 3, large))
         assert store.head() == 103
         assert list(store.faults()) == []
+
+
+class TestWaiting:
+    def test_ends_with_an_append_of_this_process_without_polling(
+        self, store, monkeypatch
+    ):
+        monkeypatch.setattr(sqlite, "POLL_S", 10.0)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.head, beyond=0, timeout_s=10)
+            time.sleep(0.05)
+            assert append(store, Write(uuid4(), 0, [CREATED])) == 1
+            assert waiting.result(timeout=2) == 1
 
 
 class TestALostReply:

@@ -181,13 +181,17 @@ class Process:
     stdout: Path
     stderr: Path
     address: str = ""
+    _clients: list[Client] = field(factory=list)
 
     @property
     def pid(self) -> int:
         return self.popen.pid
 
     def client(self, *, timeout_s: float = PATIENCE_S) -> Client:
-        return Client(self.address, self.place.token, timeout_s)
+        """Return a client, which is closed when the server is gone."""
+        client = Client(self.address, self.place.token, timeout_s)
+        self._clients.append(client)
+        return client
 
     def await_address(self) -> str:
         """Return host and port once it says where it listens."""
@@ -206,7 +210,6 @@ class Process:
         eventually(
             lambda: client.ask("GET", "/readyz").status == 200, what="it is ready"
         )
-        client.close()
 
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
@@ -218,6 +221,10 @@ class Process:
     def wait(self) -> int:
         """Return the exit status, once there is one."""
         return self.popen.wait(PATIENCE_S)
+
+    def forget_clients(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
 
     def story(self) -> str:
         return f"stdout: {self.stdout.read_text()}\nstderr: {self.stderr.read_text()}"
@@ -259,6 +266,7 @@ def serving(
         yield process
     finally:
         process.kill()
+        process.forget_clients()
 
 
 # --- what is served --------------------------------------------------------------

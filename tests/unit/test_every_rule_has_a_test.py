@@ -14,7 +14,7 @@ RULES = set(range(1, 52))
 """Of projects, experiments, agents, deployments, keys and calls."""
 
 
-def tested_rules():
+def rules_with_a_test():
     sources = (path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
     names = re.findall(r"def test_rule_(\d\d)_\w", "\n".join(sources))
     return {int(number) for number in names}
@@ -22,8 +22,8 @@ def tested_rules():
 
 @pytest.mark.parametrize("rule", sorted(RULES - WITHOUT_A_TEST.keys()))
 def test_every_rule_has_a_test_whose_name_says_it(rule):
-    assert rule in tested_rules()
+    assert rule in rules_with_a_test()
 
 
 def test_no_rule_is_excused_that_has_a_test():
-    assert not WITHOUT_A_TEST.keys() & tested_rules()
+    assert not WITHOUT_A_TEST.keys() & rules_with_a_test()

@@ -159,12 +159,16 @@ class Supervisor:
         """Serve what another worker has put live already: nothing to record."""
         try:
             loaded = self._load(row.state)
-        except ArenaError:
+        except Exception:
+            # Not even a defect may keep this worker from the other deployments.
             log.exception("This worker cannot serve %s", row.id)
             return
-        if loaded.parity.verdict is not Verdict.FAILED:
-            self._registry.hold(row.state.id, row.state.digest, loaded.model)
-            self._registry.follow(row)
+        if loaded.parity.verdict is Verdict.FAILED:
+            log.error("This worker cannot serve %s: it answers otherwise", row.id)
+            loaded.model.close()
+            return
+        self._registry.hold(row.state.id, row.state.digest, loaded.model)
+        self._follow_latest(row)
 
     def _start_serving(self, row: Row) -> None:
         claim = deployment.ClaimConnect(self.worker, self._core.clock() + LEASE)
@@ -233,7 +237,10 @@ class Supervisor:
         except (Conflict, NotFound):
             log.info("Deployment %s has moved on meanwhile", row.id)
             return None
-        self._core.views.catch_up()
-        self._registry.follow(self._core.views.rows.get(row.id))
+        self._follow_latest(row)
         state: Deployment = handled.states[row.id]
         return state
+
+    def _follow_latest(self, row: Row) -> None:
+        self._core.views.catch_up()
+        self._registry.follow(self._core.views.rows.get(row.id))

@@ -123,12 +123,6 @@ class _Pool(SQLiteConnectionPool):
             pool_timeout=busy_timeout_s,
         )
 
-    @staticmethod
-    def detect_memory_mode(db_name: str) -> bool:
-        """Never: a file may have any name."""
-        del db_name
-        return False
-
     def _create_connection(self) -> SQLiteConnection:
         connection = sqlite3.connect(
             self.db_name,

@@ -92,7 +92,7 @@ def problem(error: ArenaError) -> Response:
         headers["Retry-After"] = RETRY_AFTER_S
     detail = detail_of(error)
     field = getattr(error, "field", None)
-    errors = [] if field is None else [FieldError(pointer(field), detail)]
+    errors = [] if field is None else [FieldError(_pointer(field), detail)]
     return respond(status, detail, code=_code(error), errors=errors, headers=headers)
 
 
@@ -114,7 +114,7 @@ def respond(
     )
 
 
-def pointer(field: str) -> str:
+def _pointer(field: str) -> str:
     """Return the JSON pointer (RFC 6901) of a field such as `checkpoint.step`.
 
     A field within a file of an upload is `<file>: <field>`: the file comes first.

@@ -8,7 +8,6 @@ import hmac
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import NoReturn
 from uuid import UUID
 
 import msgspec
@@ -45,6 +44,7 @@ ANSWERS: dict[str, Callable[[Model, bytes], bytes]] = {
 }
 INLINE_BODY_BYTES = 64 * 1024
 LANGUAGE_MODEL_VERBS = ("generate", "generate_stream", "sessions")
+ARRIVAL_S = 5.0
 GONE = "Nothing is served at this address."
 FOREIGN = "This credential is not for this deployment."
 
@@ -75,7 +75,7 @@ class DataPlane:
         deployment_id, _, verb = path.lstrip("/").partition("/")
         live = self._registry.live(deployment_id)
         if live is None:
-            return await run_in_threadpool(self._explain, deployment_id)
+            live = await run_in_threadpool(self._arriving, deployment_id)
         if verb == "status":
             if scope["method"] not in {"GET", "HEAD"}:
                 return _wrong_method(b"GET, HEAD")
@@ -129,8 +129,12 @@ class DataPlane:
             raise Forbidden(FOREIGN)
         raise Unauthenticated(REFUSAL)
 
-    def _explain(self, deployment_id: str) -> NoReturn:
-        """Raise why nothing answers here."""
+    def _arriving(self, deployment_id: str) -> Live:
+        """Return what is Deployed and about to answer here, or raise why nothing is.
+
+        Between the event that says Connected and this process's answering for it
+        there is a moment, longer if another process has put it live.
+        """
         core = self._arena.application.core
         core.views.catch_up()
         row = None
@@ -143,6 +147,11 @@ class DataPlane:
             raise NotFound(GONE)
         if state.status is deployment.Status.FAILED:
             raise Unavailable("The deployment has failed: its status says why.")
+        deployed = state.status is deployment.Status.DEPLOYED
+        if deployed and self._registry.wait_for(deployment_id, ARRIVAL_S):
+            arrived = self._registry.live(deployment_id)
+            if arrived is not None:
+                return arrived
         raise Unavailable("The deployment is being put live: try again.")
 
 

@@ -1,0 +1,542 @@
+"""The public client's class `Agent` against a real server.
+
+Each version of agilerl-arena runs in an environment of its own: 0.1.3, the last that
+was made for deployment keys, and 1.29.0, whose models forbid every key they do not
+know.  Older clients than those were never released: one is emulated below.
+"""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import gymnasium
+import numpy as np
+import pytest
+from attrs import frozen
+
+import bundles
+from arena_core.adapters.presence.files import FilePresence
+from arena_core.application.handling import Change
+from arena_core.application.ports import Context
+from arena_core.domain import deployment
+from arena_core.domain.ids import DEFAULT_ORGANISATION, WorkerId
+from arena_core.domain.values import system
+from arena_core.entrypoints.settings import Settings
+from arena_core.entrypoints.wiring import open_arena
+from end_to_end.environments import ROOT, environment
+from end_to_end.processes import (
+    Client,
+    Place,
+    Process,
+    an_agent,
+    connect,
+    serving,
+    tar_of,
+    upload,
+)
+
+pytestmark = pytest.mark.slow
+
+OLD, NEW = "0.1.3", "1.29.0"
+SCRIPT = Path(__file__).parent / "clients" / "agilerl_arena.py"
+PAGE = ROOT / "docs" / "clients.md"
+ROWS = np.random.default_rng(7).normal(size=(7, 4))
+GONE = "Nothing is served at this address."
+NO_LANGUAGE_MODEL = "This deployment is no language model."
+
+
+# --- what runs -------------------------------------------------------------------
+
+
+@frozen
+class PublicClient:
+    """One version of agilerl-arena; every scenario is a process of its own."""
+
+    version: str
+    python: Path
+    home: Path
+
+    def __call__(
+        self, scenario: str, *, environ: dict[str, str] | None = None, **arguments
+    ):
+        """Return what became of a scenario of `clients/agilerl_arena.py`."""
+        told = self.run(SCRIPT, scenario, environ=environ, given=json.dumps(arguments))
+        return json.loads(told)
+
+    def run(self, *words: object, environ=None, given: str = "") -> str:
+        done = subprocess.run(
+            [self.python, "-I", *map(str, words)],
+            input=given,
+            env={"HOME": str(self.home), **(environ or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def _client(version: str, request, tmp_path_factory) -> PublicClient:
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        python = environment(f"agilerl-arena=={version}")
+    return PublicClient(version, python, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session", params=[OLD, NEW])
+def client(request, tmp_path_factory):
+    return _client(request.param, request, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def new_client(request, tmp_path_factory):
+    return _client(NEW, request, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Process]:
+    with serving(Place(tmp_path_factory.mktemp("server"))) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def control(server) -> Iterator[Client]:
+    client = server.client()
+    yield client
+    client.close()
+
+
+@frozen
+class Live:
+    """An agent and how it is called, whether it answers now or not."""
+
+    agent_id: str
+    url: str
+    key: str
+
+    @property
+    def deployment_id(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+def _agent(control: Client, bundle: Path, algorithm: str = "PPO") -> str:
+    kind, source = (
+        ("classic", {"kind": "gym", "name": "CartPole-v1"})
+        if algorithm == "PPO"
+        else ("advanced", {"kind": "dataset", "name": "some rows"})
+    )
+    project = control.post("/api/v1/projects", {"name": "p", "kind": kind})
+    described = {"project_id": project["id"], "name": "e", "algorithm": algorithm}
+    made = control.post("/api/v1/experiments", {**described, "source": source})
+    upload(control, made["id"], 10, tar_of(bundle)).expect(201)
+    return an_agent(control, made["id"])
+
+
+def _live(control: Client, bundle: Path, algorithm: str = "PPO") -> Live:
+    agent_id = _agent(control, bundle, algorithm)
+    connect(control, agent_id)
+    access = control.get(f"/api/v1/agents/{agent_id}/access")
+    return Live(agent_id, access["endpoint"], access["api_key"])
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    return bundles.cartpole(tmp_path / "bundle", network=bundles.BALANCER)
+
+
+@pytest.fixture(scope="module")
+def balancer(control, tmp_path_factory) -> Live:
+    folder = tmp_path_factory.mktemp("balancer")
+    return _live(control, bundles.cartpole(folder, network=bundles.BALANCER))
+
+
+@pytest.fixture(scope="module")
+def regressor(control, tmp_path_factory) -> Live:
+    folder = tmp_path_factory.mktemp("regressor")
+    return _live(control, bundles.regressor(folder), "Supervised")
+
+
+def _token(control: Client, **asked: str) -> str:
+    issued = control.post("/api/v1/tokens", {"name": "t", "user": "ada", **asked})
+    return issued["token"]
+
+
+def _refused(met: dict, status: int, detail: str) -> bool:
+    """Say whether a call ended in the client's own error, with our sentence in it."""
+    return met == {
+        "error": "ArenaInferenceError",
+        "status": status,
+        "text": f"InferenceError ({status}): {{'detail': '{detail}'}}",
+    }
+
+
+def _unauthenticated(met: dict) -> bool:
+    return met["error"] == "ArenaAuthError" and "401" in met["text"]
+
+
+def _forbidden(met: dict, client: PublicClient) -> bool:
+    if client.version == OLD:
+        return _refused(met, 403, "This credential is not for this deployment.")
+    return met["error"] == "ArenaAuthError" and "not allowed" in met["text"]
+
+
+# --- acting ----------------------------------------------------------------------
+
+
+def test_an_agent_balances_the_pole_for_the_public_client(client, balancer):
+    played = client("play", url=balancer.url, key=balancer.key, seed=3)
+    assert played["return"] >= 475
+    assert (played["action"]["shape"], played["action"]["dtype"]) == ([], "int64")
+    assert played["hidden_state"] is None
+
+
+def test_the_status_is_what_the_clients_own_model_takes(client, balancer):
+    status = client("call", url=balancer.url, key=balancer.key)["open"]["returned"]
+    assert UUID(status.pop("instance_id"))
+    assert status == {
+        "success": True,
+        "deployment_id": balancer.deployment_id,
+        "agent": {
+            "algo": "PPO",
+            "multi_agent": False,
+            "llm": False,
+            "recurrent": False,
+            "supervised": False,
+        },
+    }
+
+
+def test_a_path_after_which_comes_a_slash_serves_as_well(client, balancer):
+    met = client("call", url=balancer.url + "/", key=balancer.key)
+    assert not [name for name in met if "error" in met[name]]
+
+
+def test_one_observation_gets_one_action_and_seven_get_seven(client, balancer):
+    greedy = bundles.BALANCER(ROWS).argmax(axis=1)
+    masks = np.eye(2)[1 - greedy]
+    acted = client(
+        "act",
+        url=balancer.url,
+        key=balancer.key,
+        rows=ROWS.tolist(),
+        masks=masks.tolist(),
+    )
+    assert acted == {
+        "one": _action([], greedy[:1]),
+        "all": _action([7], greedy),
+        "one masked": _action([], 1 - greedy[:1]),
+        "all masked": _action([7], 1 - greedy),
+    }
+
+
+def _action(shape: list[int], values: np.ndarray) -> dict:
+    told = {"shape": shape, "dtype": "int64", "values": values.tolist()}
+    return {"returned": [told, None]}
+
+
+def test_a_supervised_agent_predicts_for_the_public_client(client, regressor):
+    rows = ROWS[:, :3]
+    met = client("predict", url=regressor.url, key=regressor.key, rows=rows.tolist())
+    expected = bundles.REGRESSOR(rows)
+    for name, shape in (("one", (2,)), ("all", (7, 2))):
+        results, metadata = met[name]["returned"]
+        assert tuple(results["shape"]) == shape
+        values = np.reshape(results["values"], (-1, 2))
+        np.testing.assert_allclose(values, expected[: len(values)], rtol=1e-4)
+        assert metadata.pop("inference_time_ms") >= 0
+        assert metadata == {"batch_size": len(values), "success": True}
+
+
+def test_answers_carry_the_keys_that_all_clients_know_and_no_others(
+    control, balancer, regressor
+):
+    row = base64.b64encode(_npy(ROWS[:1])).decode()
+    acted = _asked(control, balancer, "get_action", {"obs": row})
+    assert set(acted) == {"action"}
+    row = base64.b64encode(_npy(ROWS[:1, :3])).decode()
+    predicted = _asked(control, regressor, "predict", {"inputs": row})
+    wanted = {"results", "batch_size", "inference_time_ms", "success"}
+    assert set(predicted) == wanted
+
+
+def _asked(control: Client, live: Live, verb: str, body: object) -> dict:
+    path = f"{urlsplit(live.url).path}/{verb}"
+    return control.ask("POST", path, body, token=live.key).expect(200)
+
+
+# --- credentials -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "nonsense", "arena_dep_" + "0" * 32 + "_1_x"])
+def test_a_wrong_key_is_found_out_at_the_first_real_call(client, balancer, key):
+    met = client("call", url=balancer.url, key=key)
+    assert "returned" in met["open"]
+    assert _unauthenticated(met["get_action"])
+
+
+def test_a_rotated_key_is_dead_and_the_new_one_is_not(client, control, bundle):
+    live = _live(control, bundle)
+    control.post(f"/api/v1/agents/{live.agent_id}/rotate-key")
+    key = control.get(f"/api/v1/agents/{live.agent_id}/access")["api_key"]
+    assert _unauthenticated(client("call", url=live.url, key=live.key)["get_action"])
+    assert "returned" in client("call", url=live.url, key=key)["get_action"]
+
+
+def test_the_key_of_another_deployment_is_forbidden(client, balancer, regressor):
+    met = client("call", url=balancer.url, key=regressor.key)
+    assert _forbidden(met["get_action"], client)
+
+
+def test_an_access_token_opens_every_deployment_of_its_organisation(
+    client, control, balancer
+):
+    token = _token(control, role="member")
+    assert "returned" in client("call", url=balancer.url, key=token)["get_action"]
+
+
+def test_a_viewer_may_look_but_not_call(client, control, balancer):
+    met = client("call", url=balancer.url, key=_token(control, role="viewer"))
+    assert "returned" in met["open"]
+    assert _forbidden(met["get_action"], client)
+
+
+def test_a_token_in_the_environment_is_a_credential_too(new_client, control, balancer):
+    environ = {"ARENA_API_KEY": _token(control, role="member")}
+    met = new_client("call", url=balancer.url, environ=environ)
+    assert "returned" in met["get_action"]
+
+
+def test_a_partner_calls_on_behalf_of_users_of_its_own(new_client, control, balancer):
+    token = _token(control, role="member", kind="org")
+    environ = {"ARENA_ORG_KEY": token, "ARENA_EXTERNAL_USER_ID": "customer-7"}
+    met = new_client("call", url=balancer.url, environ=environ)
+    assert "returned" in met["get_action"]
+    options = {"org_key": token, "external_user_id": "customer-7"}
+    met = new_client("call", url=balancer.url, key="nonsense", **options)
+    assert "returned" in met["get_action"]
+
+
+def test_a_partners_wrong_token_is_refused(new_client, balancer):
+    options = {"org_key": "arena_org_nonsense", "external_user_id": "customer-7"}
+    met = new_client("call", url=balancer.url, **options)
+    assert _unauthenticated(met["get_action"])
+
+
+# --- refusals --------------------------------------------------------------------
+
+
+def test_a_policy_acts_and_does_nothing_else(client, balancer):
+    met = client("wrong_routes", url=balancer.url, key=balancer.key)
+    guarded = met["guarded"]
+    assert "returned" in guarded.pop("get_action")
+    assert {name: error["status"] for name, error in guarded.items()} == dict.fromkeys(
+        guarded, 0
+    )
+    _check_unguarded(
+        met["open"],
+        {
+            "get_action": None,
+            "predict": "This deployment acts: call get_action, not predict.",
+        },
+    )
+
+
+def test_a_supervised_agent_predicts_and_does_nothing_else(client, regressor):
+    met = client("wrong_routes", url=regressor.url, key=regressor.key)
+    guarded = met["guarded"]
+    assert "returned" in guarded.pop("predict")
+    assert {name: error["status"] for name, error in guarded.items()} == dict.fromkeys(
+        guarded, 0
+    )
+    _check_unguarded(
+        met["open"],
+        {
+            "get_action": "This deployment predicts: call predict, not get_action.",
+            "predict": None,
+        },
+    )
+
+
+def _check_unguarded(met: dict, refusals: dict[str, str | None]) -> None:
+    """Check what the server itself says to each method; None: it answers."""
+    # No client reads the body of a refused stream: all it can tell is that.
+    assert met.pop("generate_stream")["error"] == "ResponseNotRead"
+    for name, error in met.items():
+        refusal = refusals.get(name, NO_LANGUAGE_MODEL)
+        if refusal is None:
+            assert "returned" in error, name
+        else:
+            assert _refused(error, 400, refusal), name
+
+
+def test_what_the_policy_cannot_take_is_refused_in_one_sentence(client, balancer):
+    met = client("odd_observations", url=balancer.url, key=balancer.key)
+    one_array = "obs must be one array, as base64 of a .npy file."
+    for name in ("dict", "tuple", "none"):
+        assert _refused(met.pop(name), 400, one_array), name
+    for name, error in met.items():
+        assert error["status"] == 400, name
+        sentence = re.fullmatch(r".*\{'detail': '([^']+)'\}", error["text"])
+        assert sentence is not None, error
+        assert sentence[1].endswith("."), error
+        assert not set(sentence[1]) & set("[]{}/"), error
+
+
+# --- while nothing is served -----------------------------------------------------
+
+
+def _check_nothing_answers(met: dict, status: int, detail: str) -> None:
+    assert all(_refused(error, status, detail) for error in met.values()), met
+
+
+def test_an_agent_that_was_disconnected_is_not_found(client, control, bundle):
+    live = _live(control, bundle)
+    control.post(f"/api/v1/agents/{live.agent_id}/disconnect")
+    _check_nothing_answers(client("call", url=live.url, key=live.key), 404, GONE)
+
+
+def test_an_agent_that_was_deleted_is_not_found(client, control, bundle):
+    live = _live(control, bundle)
+    control.ask("DELETE", f"/api/v1/agents/{live.agent_id}").expect(200)
+    _check_nothing_answers(client("call", url=live.url, key=live.key), 404, GONE)
+
+
+def test_an_address_that_never_was_is_not_found(client, server):
+    url = f"http://{server.address}/inference/{uuid4()}"
+    _check_nothing_answers(client("call", url=url, key="any"), 404, GONE)
+
+
+def test_an_agent_that_failed_is_unavailable(client, server, control, bundle):
+    bundles.write_weights(bundle, bundles.BALANCER.swapped())
+    path = f"/api/v1/agents/{_agent(control, bundle)}"
+    state = control.post(f"{path}/connect?wait=30")["deployment"]
+    assert state["status"] == "Failed"
+    url = f"http://{server.address}/inference/{state['id']}"
+    met = client("call", url=url, key="any")
+    detail = "The deployment has failed: its status says why."
+    _check_nothing_answers(met, 503, detail)
+
+
+def test_an_agent_that_is_being_put_live_is_unavailable(
+    client, server, control, bundle
+):
+    path = f"/api/v1/agents/{_agent(control, bundle)}"
+    deployment_id = control.get(path)["deployment"]["id"]
+    with _loading_elsewhere(server.place.store, UUID(deployment_id)):
+        assert control.get(path)["deployment"]["status"] == "Pending"
+        url = f"http://{server.address}/inference/{deployment_id}"
+        met = client("call", url=url, key="any")
+    detail = "The deployment is being put live: try again."
+    _check_nothing_answers(met, 503, detail)
+
+
+@contextmanager
+def _loading_elsewhere(store: Path, deployment_id: UUID) -> Iterator[None]:
+    """Be another worker of the same store, which is slow to load a deployment."""
+    presence = FilePresence(store.with_name(store.name + ".workers"))
+    worker = WorkerId(uuid4())
+    presence.announce(worker)
+    order = uuid4()
+    context = Context(DEFAULT_ORGANISATION, system("supervisor"), order, order)
+    lease = deployment.ClaimConnect(worker, datetime.now(UTC) + timedelta(minutes=5))
+    with open_arena(Settings(str(store)), serve=False) as arena:
+        arena.application.core.handler.handle(
+            context,
+            Change(deployment, deployment_id, deployment.Connect()),
+            Change(deployment, deployment_id, lease),
+        )
+    try:
+        yield
+    finally:
+        presence.withdraw(worker)
+
+
+# --- the first generation --------------------------------------------------------
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+@frozen
+class FirstGeneration:
+    """A client as the first users had it: always four keys, null where unused."""
+
+    control: Client
+    live: Live
+
+    def get_action(self, observation, hidden_state=None, action_mask=None):
+        """Return the status, the action and the hidden state."""
+        body = {
+            "obs": base64.b64encode(_npy(observation[None])).decode(),
+            "hidden_state": hidden_state,
+            "action_mask": action_mask,
+            "batch_size": 1,
+        }
+        path = f"{urlsplit(self.live.url).path}/get_action"
+        answer = self.control.ask("POST", path, body, token=self.live.key)
+        action = io.BytesIO(base64.b64decode(answer.body["action"], validate=True))
+        return answer.status, np.load(action, allow_pickle=False).squeeze(0), None
+
+
+def test_an_agent_balances_the_pole_for_the_first_generation(control, balancer):
+    client = FirstGeneration(control, balancer)
+    with gymnasium.make("CartPole-v1") as env:
+        observation, _ = env.reset(seed=5)
+        total, over = 0.0, False
+        while not over:
+            status, action, _ = client.get_action(observation)
+            assert status == 200
+            observation, reward, ended, cut, _ = env.step(action)
+            total, over = total + float(reward), ended or cut
+    assert total >= 475
+
+
+# --- the page that tells users how -----------------------------------------------
+
+
+def _block(heading: str) -> str:
+    """Return the code under a heading of the page, verbatim."""
+    section = PAGE.read_text().partition(f"\n## {heading}\n")[2]
+    return section.partition("\n## ")[0].split("```")[1].partition("\n")[2]
+
+
+@pytest.fixture
+def as_told(balancer) -> dict[str, str]:
+    """Return what the page says that must be set."""
+    return {"ENDPOINT": balancer.url, "API_KEY": balancer.key}
+
+
+def test_the_page_tells_how_to_call_with_the_public_client(client, as_told):
+    printed = client.run("-c", _block("With agilerl-arena"), environ=as_told)
+    assert printed.splitlines() == [
+        "PPO", "Action: 1", f"Actions: {np.zeros(7, int)}",
+    ]  # fmt: skip
+
+
+def test_the_page_tells_how_to_call_with_the_standard_library_alone(as_told):
+    code = _block("With nothing but Python")
+    command = [sys.executable, "-I", "-S", "-c", code]
+    printed = subprocess.check_output(command, env=as_told, text=True)
+    assert printed == "Action: 1\n"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_page_tells_how_to_ask_for_the_status_with_curl(as_told, balancer):
+    command = ["sh", "-c", _block("With curl")]
+    environ = {"PATH": os.environ["PATH"], **as_told}
+    status = json.loads(subprocess.check_output(command, env=environ))
+    assert status["deployment_id"] == balancer.deployment_id

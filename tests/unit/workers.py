@@ -1,0 +1,138 @@
+"""Workers, as processes are: each its own memory, on one store and one clock."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from attrs import define, field
+
+from arena_core.adapters.blobs.memory import MemoryBlobStore
+from arena_core.adapters.metrics.memory import MemoryMetricStore
+from arena_core.adapters.presence.memory import MemoryPresence
+from arena_core.adapters.rows.memory import MemoryRowStore
+from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
+from arena_core.adapters.stores.memory import MemoryEventStore
+from arena_core.application.handling import Handler
+from arena_core.application.keys import DeploymentKeys
+from arena_core.application.ports import RowStore
+from arena_core.application.serving import Registry
+from arena_core.application.session import Core
+from arena_core.application.supervision import Supervisor
+from arena_core.application.use_cases import Application, UseCases
+from arena_core.application.views import Views
+from arena_core.domain.ids import WorkerId
+from unit.scenes import ANN, key_of
+
+ONNX = OnnxLoader(Device.CPU)
+
+
+@define
+class Loader:
+    """Loads real weights and counts what is loaded and not yet closed."""
+
+    before: Callable[[], None] = lambda: None
+    """Called while the model is being loaded."""
+    loads: int = 0
+    closes: int = 0
+
+    def __call__(self, manifest, weights):
+        self.loads += 1
+        self.before()
+        return _Counted(ONNX(manifest, weights), self)
+
+    @property
+    def open(self) -> int:
+        return self.loads - self.closes
+
+
+@define
+class _Counted:
+    _runtime: object
+    _loader: Loader
+    _closed: bool = False
+
+    def __getattr__(self, name):
+        return getattr(self._runtime, name)
+
+    def close(self):
+        if not self._closed:
+            self._closed = True
+            self._loader.closes += 1
+        self._runtime.close()
+
+
+@define
+class World:
+    """What all workers share, and what time it is."""
+
+    now: datetime = datetime(2026, 9, 1, tzinfo=UTC)
+    store: MemoryEventStore = field(factory=MemoryEventStore)
+    rows: RowStore = field(factory=MemoryRowStore)
+    metrics: MemoryMetricStore = field(factory=MemoryMetricStore)
+    blobs: MemoryBlobStore = field(factory=MemoryBlobStore)
+    presence: MemoryPresence = field(factory=MemoryPresence)
+    keys: DeploymentKeys = DeploymentKeys(b"master")  # noqa: RUF009 -- frozen
+
+    def wait(self, time: timedelta) -> None:
+        self.now += time
+
+    def worker(self, *, alive: bool = True) -> "Worker":
+        worker = Worker(self, WorkerId(uuid4()))
+        if alive:
+            self.presence.announce(worker.id)
+        return worker
+
+    def log(self) -> list[str]:
+        """Return what has become of the deployments, by its names."""
+        names = [r.name.split(".") for r in self.store.read_all()]
+        return [name for kind, name in names if kind == "deployment"]
+
+
+@define(eq=False)
+class Worker:
+    """One process: its views, its registry and its supervisor, without a thread."""
+
+    world: World
+    id: WorkerId
+    loader: Loader = field(factory=Loader)
+    core: Core = field(init=False)
+    registry: Registry = field(init=False)
+    supervisor: Supervisor = field(init=False)
+
+    def __attrs_post_init__(self):
+        world = self.world
+        self.core = Core(
+            world.store,
+            Handler(world.store, lambda: world.now),
+            Views(world.store, world.rows),
+            world.metrics,
+            world.blobs,
+            lambda: world.now,
+            uuid4,
+        )
+        self.registry = Registry(world.keys, self.id)
+        self.supervisor = Supervisor(
+            self.core, self.registry, world.presence, self.loader, self.id
+        )
+
+    @property
+    def use(self) -> UseCases:
+        return self.application.on_behalf_of(ANN)
+
+    @property
+    def application(self) -> Application:
+        return Application(self.core, self.registry, self.world.keys, bytes)
+
+    def pass_(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.supervisor.reconcile()
+
+    def serves(self, agent) -> bool:
+        return self.registry.live(key_of(agent)) is not None
+
+    def deployment(self, agent_id: UUID):
+        return self.use.agents.get(agent_id).deployment
+
+    def die(self) -> None:
+        """End as kill -9 does: nothing is recorded, the presence is gone."""
+        self.world.presence.withdraw(self.id)
