@@ -48,9 +48,7 @@ def _make(folder: Path, python: Path, requirement: str) -> None:
     begun = time.monotonic()
     _say(f"Making {folder.relative_to(ROOT)} ...")
     _run(sys.executable, "-m", "venv", "--clear", folder)
-    constraints = [
-        word for path in CONSTRAINTS for word in ("--constraint", str(path))
-    ]
+    constraints = [word for path in CONSTRAINTS for word in ("--constraint", str(path))]
     pip = (python, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet")
     _run(*pip, "install", *constraints, requirement, *COMPANIONS)
     _say(f" made in {time.monotonic() - begun:.0f} s.\n")

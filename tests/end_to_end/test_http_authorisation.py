@@ -40,7 +40,7 @@ NEEDS = {
     ("POST", EXPERIMENT + "/metrics"): "member",
     ("GET", EXPERIMENT + "/checkpoints"): "viewer",
     ("POST", EXPERIMENT + "/checkpoints"): "member",
-    ("DELETE", EXPERIMENT + "/checkpoints/{step:int}"): "member",
+    ("DELETE", EXPERIMENT + "/checkpoints/{step}"): "member",
     ("GET", "/api/v1/agents"): "viewer",
     ("POST", "/api/v1/agents"): "member",
     ("GET", "/api/v1/agents/sources"): "viewer",

@@ -7,14 +7,9 @@ know.  Older clients than those were never released: one is emulated below.
 
 import base64
 import io
-import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,23 +29,18 @@ from arena_core.domain.ids import DEFAULT_ORGANISATION, WorkerId
 from arena_core.domain.values import system
 from arena_core.entrypoints.settings import Settings
 from arena_core.entrypoints.wiring import open_arena
-from end_to_end.environments import ROOT, environment
-from end_to_end.processes import (
-    Client,
-    Place,
-    Process,
-    an_agent,
-    connect,
-    serving,
-    tar_of,
-    upload,
+from end_to_end.processes import Client, Place, Process, serving
+from end_to_end.public_client import (
+    NEW,
+    OLD,
+    Live,
+    PublicClient,
+    frozen_agent,
+    live_agent,
 )
 
 pytestmark = pytest.mark.slow
 
-OLD, NEW = "0.1.3", "1.29.0"
-SCRIPT = Path(__file__).parent / "clients" / "agilerl_arena.py"
-PAGE = ROOT / "docs" / "clients.md"
 ROWS = np.random.default_rng(7).normal(size=(7, 4))
 GONE = "Nothing is served at this address."
 NO_LANGUAGE_MODEL = "This deployment is no language model."
@@ -59,49 +49,14 @@ NO_LANGUAGE_MODEL = "This deployment is no language model."
 # --- what runs -------------------------------------------------------------------
 
 
-@frozen
-class PublicClient:
-    """One version of agilerl-arena; every scenario is a process of its own."""
-
-    version: str
-    python: Path
-    home: Path
-
-    def __call__(
-        self, scenario: str, *, environ: dict[str, str] | None = None, **arguments
-    ):
-        """Return what became of a scenario of `clients/agilerl_arena.py`."""
-        told = self.run(SCRIPT, scenario, environ=environ, given=json.dumps(arguments))
-        return json.loads(told)
-
-    def run(self, *words: object, environ=None, given: str = "") -> str:
-        done = subprocess.run(
-            [self.python, "-I", *map(str, words)],
-            input=given,
-            env={"HOME": str(self.home), **(environ or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-def _client(version: str, request, tmp_path_factory) -> PublicClient:
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        python = environment(f"agilerl-arena=={version}")
-    return PublicClient(version, python, tmp_path_factory.mktemp("home"))
-
-
 @pytest.fixture(scope="session", params=[OLD, NEW])
 def client(request, tmp_path_factory):
-    return _client(request.param, request, tmp_path_factory)
+    return PublicClient.of(request.param, request, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def new_client(request, tmp_path_factory):
-    return _client(NEW, request, tmp_path_factory)
+    return PublicClient.of(NEW, request, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -110,44 +65,11 @@ def server(tmp_path_factory) -> Iterator[Process]:
         yield process
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def control(server) -> Iterator[Client]:
     client = server.client()
     yield client
     client.close()
-
-
-@frozen
-class Live:
-    """An agent and how it is called, whether it answers now or not."""
-
-    agent_id: str
-    url: str
-    key: str
-
-    @property
-    def deployment_id(self) -> str:
-        return self.url.rpartition("/")[2]
-
-
-def _agent(control: Client, bundle: Path, algorithm: str = "PPO") -> str:
-    kind, source = (
-        ("classic", {"kind": "gym", "name": "CartPole-v1"})
-        if algorithm == "PPO"
-        else ("advanced", {"kind": "dataset", "name": "some rows"})
-    )
-    project = control.post("/api/v1/projects", {"name": "p", "kind": kind})
-    described = {"project_id": project["id"], "name": "e", "algorithm": algorithm}
-    made = control.post("/api/v1/experiments", {**described, "source": source})
-    upload(control, made["id"], 10, tar_of(bundle)).expect(201)
-    return an_agent(control, made["id"])
-
-
-def _live(control: Client, bundle: Path, algorithm: str = "PPO") -> Live:
-    agent_id = _agent(control, bundle, algorithm)
-    connect(control, agent_id)
-    access = control.get(f"/api/v1/agents/{agent_id}/access")
-    return Live(agent_id, access["endpoint"], access["api_key"])
 
 
 @pytest.fixture
@@ -156,15 +78,17 @@ def bundle(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def balancer(control, tmp_path_factory) -> Live:
+def balancer(server, tmp_path_factory) -> Live:
     folder = tmp_path_factory.mktemp("balancer")
-    return _live(control, bundles.cartpole(folder, network=bundles.BALANCER))
+    with closing(server.client()) as control:
+        return live_agent(control, bundles.cartpole(folder, network=bundles.BALANCER))
 
 
 @pytest.fixture(scope="module")
-def regressor(control, tmp_path_factory) -> Live:
+def regressor(server, tmp_path_factory) -> Live:
     folder = tmp_path_factory.mktemp("regressor")
-    return _live(control, bundles.regressor(folder), "Supervised")
+    with closing(server.client()) as control:
+        return live_agent(control, bundles.regressor(folder), "Supervised")
 
 
 def _token(control: Client, **asked: str) -> str:
@@ -286,7 +210,7 @@ def test_a_wrong_key_is_found_out_at_the_first_real_call(client, balancer, key):
 
 
 def test_a_rotated_key_is_dead_and_the_new_one_is_not(client, control, bundle):
-    live = _live(control, bundle)
+    live = live_agent(control, bundle)
     control.post(f"/api/v1/agents/{live.agent_id}/rotate-key")
     key = control.get(f"/api/v1/agents/{live.agent_id}/access")["api_key"]
     assert _unauthenticated(client("call", url=live.url, key=live.key)["get_action"])
@@ -401,13 +325,13 @@ def _check_nothing_answers(met: dict, status: int, detail: str) -> None:
 
 
 def test_an_agent_that_was_disconnected_is_not_found(client, control, bundle):
-    live = _live(control, bundle)
+    live = live_agent(control, bundle)
     control.post(f"/api/v1/agents/{live.agent_id}/disconnect")
     _check_nothing_answers(client("call", url=live.url, key=live.key), 404, GONE)
 
 
 def test_an_agent_that_was_deleted_is_not_found(client, control, bundle):
-    live = _live(control, bundle)
+    live = live_agent(control, bundle)
     control.ask("DELETE", f"/api/v1/agents/{live.agent_id}").expect(200)
     _check_nothing_answers(client("call", url=live.url, key=live.key), 404, GONE)
 
@@ -419,7 +343,7 @@ def test_an_address_that_never_was_is_not_found(client, server):
 
 def test_an_agent_that_failed_is_unavailable(client, server, control, bundle):
     bundles.write_weights(bundle, bundles.BALANCER.swapped())
-    path = f"/api/v1/agents/{_agent(control, bundle)}"
+    path = f"/api/v1/agents/{frozen_agent(control, bundle)}"
     state = control.post(f"{path}/connect?wait=30")["deployment"]
     assert state["status"] == "Failed"
     url = f"http://{server.address}/inference/{state['id']}"
@@ -431,7 +355,7 @@ def test_an_agent_that_failed_is_unavailable(client, server, control, bundle):
 def test_an_agent_that_is_being_put_live_is_unavailable(
     client, server, control, bundle
 ):
-    path = f"/api/v1/agents/{_agent(control, bundle)}"
+    path = f"/api/v1/agents/{frozen_agent(control, bundle)}"
     deployment_id = control.get(path)["deployment"]["id"]
     with _loading_elsewhere(server.place.store, UUID(deployment_id)):
         assert control.get(path)["deployment"]["status"] == "Pending"
@@ -503,40 +427,3 @@ def test_an_agent_balances_the_pole_for_the_first_generation(control, balancer):
             observation, reward, ended, cut, _ = env.step(action)
             total, over = total + float(reward), ended or cut
     assert total >= 475
-
-
-# --- the page that tells users how -----------------------------------------------
-
-
-def _block(heading: str) -> str:
-    """Return the code under a heading of the page, verbatim."""
-    section = PAGE.read_text().partition(f"\n## {heading}\n")[2]
-    return section.partition("\n## ")[0].split("```")[1].partition("\n")[2]
-
-
-@pytest.fixture
-def as_told(balancer) -> dict[str, str]:
-    """Return what the page says that must be set."""
-    return {"ENDPOINT": balancer.url, "API_KEY": balancer.key}
-
-
-def test_the_page_tells_how_to_call_with_the_public_client(client, as_told):
-    printed = client.run("-c", _block("With agilerl-arena"), environ=as_told)
-    assert printed.splitlines() == [
-        "PPO", "Action: 1", f"Actions: {np.zeros(7, int)}",
-    ]  # fmt: skip
-
-
-def test_the_page_tells_how_to_call_with_the_standard_library_alone(as_told):
-    code = _block("With nothing but Python")
-    command = [sys.executable, "-I", "-S", "-c", code]
-    printed = subprocess.check_output(command, env=as_told, text=True)
-    assert printed == "Action: 1\n"
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_page_tells_how_to_ask_for_the_status_with_curl(as_told, balancer):
-    command = ["sh", "-c", _block("With curl")]
-    environ = {"PATH": os.environ["PATH"], **as_told}
-    status = json.loads(subprocess.check_output(command, env=environ))
-    assert status["deployment_id"] == balancer.deployment_id

@@ -107,9 +107,14 @@ class Audit:
                 continue
             seen.add(digest)
             try:
-                self.session.core.blobs.sizes(digest)
+                self._read_all(digest)
             except (NotFound, Corrupt) as error:
                 yield Fault(recorded.position, f"Checkpoint {digest}: {error}")
+
+    def _read_all(self, digest: Digest) -> None:
+        blobs = self.session.core.blobs
+        for name in blobs.sizes(digest):
+            blobs.read(digest, name)
 
     def _is_ours(self, recorded: Recorded) -> bool:
         return recorded.context.organisation == self.session.caller.organisation

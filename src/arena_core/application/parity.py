@@ -89,8 +89,9 @@ def _named(outputs: dict[str, Array], name: str, where: str) -> Array:
 def _difference(comparison: _Comparison, where: str) -> Difference | None:
     expected, served = comparison.expected, comparison.served
     if expected.shape != served.shape:
-        # The first index that exists on one side only.
-        index = tuple(min(pair) for pair in zip(expected.shape, served.shape))  # noqa: B905 -- ranks may differ
+        # An index that exists on one side only.
+        pairs = zip(expected.shape, served.shape, strict=False)
+        index = tuple(0 if a == b else min(a, b) for a, b in pairs)
         return Difference(where, comparison.output, index, 0.0, None)
     exact = expected.dtype.kind in "biu"
     equal = (
@@ -118,7 +119,9 @@ def sentence(parity: Parity) -> str:
     difference = parity.difference
     if difference is None:
         return "The golden trace was not answered as in training."
-    served = "nothing finite" if difference.served is None else f"{difference.served:g}"
+    served = "missing or not finite"
+    if difference.served is not None:
+        served = f"{difference.served:g}"
     return (
         f"Parity failed: {difference.output} of {difference.case} at index "
         f"{difference.index} is {served}, in training it was {difference.expected:g}."

@@ -5,7 +5,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import Rejected, Unavailable
 
 SECRET_BYTES = 32
 SHORTEST = 16
@@ -14,10 +14,26 @@ SHORTEST = 16
 def master_secret(given: str | None, path: Path) -> bytes:
     """Return the master secret; make it in the file `path`, mode 0600, if need be.
 
-    Raises `Rejected` if it is too short, or if others may read the file.
+    Raises `Rejected` if it is too short, or if others may read the file, and
+    `Unavailable` if the file can be neither read nor made.
     """
     if given is not None:
-        return _long_enough(given.encode(), "ARENA_SECRET_KEY")
+        return given_secret(given)
+    try:
+        return _kept_secret(path)
+    except OSError as error:
+        raise Unavailable(
+            "The key file beside the store cannot be read or made: check its "
+            "permissions and its disk."
+        ) from error
+
+
+def given_secret(text: str) -> bytes:
+    """Return the master secret that the settings hold.  Raises `Rejected`."""
+    return _long_enough(text.encode(), "ARENA_SECRET_KEY")
+
+
+def _kept_secret(path: Path) -> bytes:
     if not path.exists():
         write_secret(path, secrets.token_hex(SECRET_BYTES), overwrite=False)
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -35,11 +35,12 @@ from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
 from arena_core.application.use_cases import Application
 from arena_core.application.views import Views
+from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import WorkerId
 from arena_core.domain.release import VERSION
 from arena_core.domain.values import one_of
 from arena_core.entrypoints.library import Arena
-from arena_core.entrypoints.secret_file import master_secret
+from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
 from arena_core.entrypoints.settings import Settings
 
 
@@ -110,17 +111,24 @@ def _in_memory(settings: Settings) -> Kept:
         MemoryMetricStore(),
         MemoryBlobStore() if settings.blobs is None else FileBlobStore(settings.blobs),
         MemoryPresence(),
-        secrets.token_bytes(32) if secret is None else secret.encode(),
+        secrets.token_bytes(SECRET_BYTES) if secret is None else given_secret(secret),
     )
 
 
 def _in_files(settings: Settings, path: Path) -> Kept:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Rejected(
+            "The folder of the store cannot be made: name another place.", field="store"
+        ) from error
+    # Before anything is opened, for it may be refused.
+    secret = master_secret(settings.secret_key, path.with_name(path.name + ".key"))
     return Kept(
         SQLiteEventStore.open(path),
         SQLiteRowStore.open(path.with_name(path.name + ".views"), code=VERSION),
         SQLiteMetricStore.open(path),
         FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs")),
         FilePresence(path.with_name(path.name + ".workers")),
-        master_secret(settings.secret_key, path.with_name(path.name + ".key")),
+        secret,
     )

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from arena_core.application.resources import AgentView
 from arena_core.application.use_cases import UseCases
+from arena_core.domain.errors import NotFound
 from arena_core.domain.ids import DEFAULT_ORGANISATION
 from arena_core.domain.values import Actor, ActorKind, Caller, Role
 from arena_core.entrypoints.library import Arena
@@ -43,17 +44,37 @@ def settings(store: str | None, blobs: Path | None) -> Settings:
     return evolve(found, store=store or found.store, blobs=blobs or found.blobs)
 
 
-def administration(store: str | None, blobs: Path | None) -> Arena:
-    """Open the store without serving: a server that runs does what is ordered."""
+def administration(
+    store: str | None, blobs: Path | None, *, make: bool = False
+) -> Arena:
+    """Open the store without serving: a server that runs does what is ordered.
+
+    Unless it is to `make` it, it refuses a store that is not there: a slip in the
+    name must not pass for an empty log.
+    """
     from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- --help needs no adapters
 
-    return open_arena(settings(store, blobs), serve=False)
+    found = settings(store, blobs)
+    path = found.store_path
+    if not (make or path is None or path.exists()):
+        raise NotFound(
+            "There is no store at this place: name another with --store, or make it "
+            "with arena-core serve."
+        )
+    return open_arena(found, serve=False)
 
 
 def operator(arena: Arena) -> UseCases:
     """Return what whoever is at the terminal can do: everything, in their name."""
-    actor = Actor(ActorKind.USER, getuser())
+    actor = Actor(ActorKind.USER, _user())
     return arena.on_behalf_of(Caller(DEFAULT_ORGANISATION, actor, Role.MANAGER))
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return f"uid {os.getuid()}"
 
 
 def find_agent(use: UseCases, name_or_id: str) -> AgentView:

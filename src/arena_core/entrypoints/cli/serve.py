@@ -79,9 +79,17 @@ def _first_token(arena: Arena, host: str, token_file: Path | None) -> None:
     issued = tokens.issue(name="first start", user="admin", role=Role.MANAGER)
     if token_file is None:
         click.echo(f"Manager token, shown this once: {issued.token}")
-    else:
+        return
+    try:
         write_secret(token_file, issued.token)
-        click.echo(f"Manager token written to {token_file}")
+    except OSError as error:
+        # Nobody has seen it, so the next start must make another.
+        tokens.revoke(issued.view.id, reason="The token file could not be written.")
+        raise click.ClickException(
+            f"The token file cannot be written ({error.strerror}): choose another "
+            "with --token-file."
+        ) from error
+    click.echo(f"Manager token written to {token_file}")
 
 
 def _is_loopback(host: str) -> bool:

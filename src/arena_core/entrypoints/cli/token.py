@@ -29,7 +29,7 @@ def create(
     user: str, name: str, role: str, store: str | None, blobs: Path | None
 ) -> None:
     """Issue a token and print it: this is the only time that it is shown."""
-    with administration(store, blobs) as arena:
+    with administration(store, blobs, make=True) as arena:
         issued = operator(arena).tokens.issue(name=name, user=user, role=role)
         click.echo(issued.token)
 

@@ -38,8 +38,9 @@ def build_app(arena: Arena) -> Starlette:
     """Return the app.  It needs no lifespan, so that it can be mounted anywhere."""
     endpoints = (*CONTROL_PLANE, _openapi())
     routes = [endpoint.route(arena) for endpoint in endpoints]
+    # Routes are tried in their order: what is asked most often stands first.
     app = Starlette(
-        routes=[*routes, Mount("/inference", app=DataPlane(arena))],
+        routes=[Mount("/inference", app=DataPlane(arena)), *routes],
         exception_handlers={
             HTTPException: _http_error,
             ClientDisconnect: _nobody,

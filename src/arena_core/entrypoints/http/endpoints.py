@@ -39,7 +39,9 @@ from arena_core.entrypoints.library import Arena
 EXTERNAL_USER = "x-external-user-id"
 LONGEST_WAIT_S = 60.0
 POLL_S = 0.01
-_CURSOR = re.compile(r"[0-9]{1,18}")
+NUMBERS = frozenset({"step"})
+"""The parameters of paths that are natural numbers; all others are ids."""
+_NATURAL = re.compile(r"[0-9]{1,18}")
 
 
 class Public(Enum):
@@ -70,7 +72,7 @@ class Listing(Past, kw_only=True):
             )
         if self.cursor is None:
             return Paging(0, self.limit)
-        if not _CURSOR.fullmatch(self.cursor):
+        if not _NATURAL.fullmatch(self.cursor):
             raise Rejected(
                 "cursor must be the next_cursor of an earlier answer.", field="cursor"
             )
@@ -248,12 +250,20 @@ def _moment(arena: Arena, query: object) -> int | None:
 
 
 def _ids(request: Request) -> dict[str, Any]:
-    return {name: _id(value) for name, value in request.path_params.items()}
+    return {
+        name: _number(value) if name in NUMBERS else _id(value)
+        for name, value in request.path_params.items()
+    }
 
 
-def _id(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+def _number(value: str) -> int:
+    # Starlette's own `:int` fails on more digits than Python converts.
+    if not _NATURAL.fullmatch(value):
+        raise NotFound("There is nothing with this number: it is not even one.")
+    return int(value)
+
+
+def _id(value: str) -> UUID:
     try:
         return UUID(value)
     except ValueError as error:

@@ -120,7 +120,8 @@ def _pointer(field: str) -> str:
     A field within a file of an upload is `<file>: <field>`: the file comes first.
     """
     file, colon, path = _plain(field).rpartition(": ")
-    parts = [*([file] if colon else []), *re.split(r"[. ]", path)]
+    within = [part for part in re.split(r"[. ]", path) if part] or [path]
+    parts = [file, *within] if colon else within
     return "".join("/" + p.replace("~", "~0").replace("/", "~1") for p in parts)
 
 

@@ -171,8 +171,9 @@ def add_checkpoint(call: Call) -> Reply:
 
 
 def delete_checkpoint(call: Call) -> Reply:
-    step = int(call.ids["step"])
-    call.use.experiments.delete_checkpoint(call.ids["experiment_id"], step)
+    call.use.experiments.delete_checkpoint(
+        call.ids["experiment_id"], call.ids["step"]
+    )
     return Reply({})
 
 
@@ -251,7 +252,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "DELETE",
-        ONE + "/checkpoints/{step:int}",
+        ONE + "/checkpoints/{step}",
         delete_checkpoint,
         Role.MEMBER,
         "Delete a checkpoint; agents keep theirs",

@@ -8,6 +8,7 @@ import msgspec
 
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.endpoints import (
+    NUMBERS,
     Endpoint,
     Listing,
     ListOf,
@@ -16,7 +17,7 @@ from arena_core.entrypoints.http.endpoints import (
 )
 from arena_core.entrypoints.http.errors import Problem
 
-_PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_PARAMETER = re.compile(r"\{(\w+)\}")
 _REF = "#/components/schemas/{name}"
 _AUTHENTICATED = {
     "401": "The credential is missing, unknown, rotated or revoked",
@@ -31,9 +32,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        path = _PARAMETER.sub(r"{\1}", endpoint.path)
         operation = _operation(endpoint, by_type, components)
-        paths.setdefault(path, {})[endpoint.method.lower()] = operation
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -101,10 +101,10 @@ def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             "in": "path",
             "required": True,
             "schema": {"type": "integer"}
-            if kind == "int"
+            if name in NUMBERS
             else {"type": "string", "format": "uuid"},
         }
-        for name, kind in _PARAMETER.findall(endpoint.path)
+        for name in _PARAMETER.findall(endpoint.path)
     ]
 
 
