@@ -45,19 +45,15 @@ _SCHEMA = (
 )
 _RECORD = """
     INSERT INTO metric_points
-    SELECT ?1, ?2, ?3, coalesce(max(recorded), 0) + 1, ?4, ?5 FROM metric_points
-    WHERE experiment = ?1 AND name = ?2 AND step = ?3
+    SELECT :experiment, :name, :step, coalesce(max(recorded), 0) + 1, :value, :head
+    FROM metric_points
+    WHERE experiment = :experiment AND name = :name AND step = :step
 """
 # SQLite takes the other columns from the row in which `recorded` is the largest.
 _POINTS = """
     SELECT step, name, value, max(recorded) FROM metric_points
-    WHERE experiment = ?1 AND log_position <= ?2
-    GROUP BY name, step ORDER BY step, name
-"""
-_NAMED_POINTS = """
-    SELECT step, name, value, max(recorded) FROM metric_points
-    WHERE experiment = ?1 AND log_position <= ?2
-        AND name IN (SELECT value FROM json_each(?3))
+    WHERE experiment = :experiment AND log_position <= :up_to
+        AND (:names IS NULL OR name IN (SELECT value FROM json_each(:names)))
     GROUP BY name, step ORDER BY step, name
 """
 _ALL = 2**63 - 1
@@ -97,7 +93,13 @@ class SQLiteMetricStore:
         """See `MetricStore`.  Raises `Rejected` or `TooLarge`, as `check` does."""
         check(points)
         records = (
-            (experiment_id.bytes, point.name, point.step, point.value, log_position)
+            {
+                "experiment": experiment_id.bytes,
+                "name": point.name,
+                "step": point.step,
+                "value": point.value,
+                "head": log_position,
+            }
             for point in points
         )
         with self._database.transaction() as connection, WORDING.translated():
@@ -110,13 +112,15 @@ class SQLiteMetricStore:
         names: Sequence[str] | None = None,
         up_to: int | None = None,
     ) -> Sequence[MetricPoint]:
-        asked = (experiment_id.bytes, _ALL if up_to is None else up_to)
+        asked = {
+            "experiment": experiment_id.bytes,
+            "up_to": _ALL if up_to is None else up_to,
+            "names": None
+            if names is None
+            else msgspec.json.encode(list(names)).decode(),
+        }
         with self._database.reading() as connection, WORDING.translated():
-            if names is None:
-                found = connection.execute(_POINTS, asked)
-            else:
-                wanted = msgspec.json.encode(list(names)).decode()
-                found = connection.execute(_NAMED_POINTS, (*asked, wanted))
+            found = connection.execute(_POINTS, asked)
             return [MetricPoint(*record[:3]) for record in found]
 
     def close(self) -> None:
