@@ -85,7 +85,7 @@ PLAIN: dict[str, st.SearchStrategy[Any]] = {
             "x",
             "x",
             Role.VIEWER,
-            credential.Secret("", ""),
+            credential.Secret("0" * 64, "last"),
         )
     ),
 }

@@ -196,6 +196,14 @@ class TestFiles(BlobStoreContract):
         os.mkfifo(place / "files" / WEIGHTS)
         self.is_corrupt(store, digest, folder, sizes=True)
 
+    def test_a_pipe_in_place_of_an_empty_file_is_noticed(self, store, digest, place):
+        (place / "files" / "notes/a/readme.md").unlink()
+        os.mkfifo(place / "files" / "notes/a/readme.md")
+        with pytest.raises(Corrupt):
+            store.read(digest, "notes/a/readme.md")
+        with pytest.raises(Corrupt):
+            store.sizes(digest)
+
     def test_a_folder_in_place_of_a_file_is_noticed(self, store, folder, digest, place):
         (place / "files" / WEIGHTS).unlink()
         (place / "files" / WEIGHTS).mkdir()

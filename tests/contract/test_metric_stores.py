@@ -119,7 +119,8 @@ class TestSQLite(MetricStoreContract):
     def test_points_are_searched_and_grouped_by_the_key(self, store, statement, key):
         with store._database.reading() as connection:
             plan = connection.execute(
-                f"EXPLAIN QUERY PLAN {statement}", {"1": b"", "2": 1, "3": "[]"}
+                f"EXPLAIN QUERY PLAN {statement}",
+                {"experiment": b"", "up_to": 1, "names": "[]"},
             ).fetchall()
         details = [step[-1] for step in plan]
         assert f"SEARCH metric_points USING PRIMARY KEY {key}" in details

@@ -34,6 +34,7 @@ def environment(requirement: str) -> Path:
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         stamp, wanted = folder / "made-of.txt", _made_of(requirement)
         if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
+            stamp.unlink(missing_ok=True)
             _make(folder, python, requirement)
             stamp.write_text(wanted)
     return python

@@ -23,6 +23,7 @@ SOURCE = Path(arena_core.__file__).parents[1]
 PATIENCE_S = 30.0
 """How long anything may take that is a matter of moments on an idle machine."""
 
+DISK_BYTES = 8 << 20
 LISTENING = "Listening on http://"
 T = TypeVar("T")
 
@@ -51,7 +52,9 @@ def command(*words: object) -> list[str]:
 
 
 def run(
-    *words: object, environ: Mapping[str, str] | None = None
+    *words: object,
+    environ: Mapping[str, str] | None = None,
+    timeout_s: float = PATIENCE_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run `arena-core` with `words` to its end."""
     return subprocess.run(
@@ -60,7 +63,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=timeout_s,
         check=False,
     )
 
@@ -158,10 +161,12 @@ class Place:
     """Where a server keeps everything, over all its lives."""
 
     folder: Path
+    disk: Path | None = None
+    """A small disk of its own to keep the store on, instead of in the folder."""
 
     @property
     def store(self) -> Path:
-        return self.folder / "arena.db"
+        return (self.disk or self.folder) / "arena.db"
 
     @property
     def token_file(self) -> Path:
@@ -169,7 +174,15 @@ class Place:
 
     @property
     def token(self) -> str:
-        return self.token_file.read_text().strip()
+        return self.token_file.read_text().strip() if self.token_file.exists() else ""
+
+    def command(self, *options: object) -> list[str]:
+        """Return what starts a server here."""
+        serve = command("serve", "--port", 0, "--store", self.store, *options)
+        if self.disk is None:
+            return serve
+        mount = f'mount -t tmpfs -o size={DISK_BYTES} none "$0" && exec "$@"'
+        return ["unshare", "-rm", "sh", "-c", mount, str(self.disk), *serve]
 
 
 @define
@@ -238,10 +251,9 @@ def start(
     """Start a server without waiting for anything.  The caller ends it."""
     number = len(list(place.folder.glob("*.stdout")))
     stdout, stderr = (place.folder / f"{number}.{end}" for end in ("stdout", "stderr"))
-    words = ("serve", "--port", 0, "--token-file", place.token_file)
     with stdout.open("wb") as out, stderr.open("wb") as err:
         popen = subprocess.Popen(
-            command(*words, "--store", place.store, *options),
+            place.command(*(options or ("--token-file", place.token_file))),
             env=environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -257,12 +269,17 @@ def serving(
     place: Place,
     *options: object,
     environ: Mapping[str, str] | None = None,
+    ready: bool = True,
 ) -> Iterator[Process]:
-    """Give a server that is ready; whatever happens, it is gone afterwards."""
+    """Give a server that is `ready`; whatever happens, it is gone afterwards.
+
+    `options` take the place of --token-file.
+    """
     process = start(place, *options, environ=environ)
     try:
         process.await_address()
-        process.await_ready()
+        if ready:
+            process.await_ready()
         yield process
     finally:
         process.kill()

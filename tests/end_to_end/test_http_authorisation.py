@@ -512,7 +512,9 @@ def _after_a_defect(world: World, token: str) -> list[str]:
 
 
 def _traceback(record: logging.LogRecord) -> str:
-    return "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+    return (
+        "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+    )
 
 
 def test_the_anonymous_caller_of_public_endpoints_sees_no_organisation(world):

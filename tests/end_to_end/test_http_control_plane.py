@@ -289,9 +289,7 @@ def test_connect_that_waits_is_answered_as_soon_as_it_is_settled(folder):
         settle = threading.Timer(0.1, world.arena.supervisor.start)
         settle.start()
         begun = datetime.now(UTC)
-        answer = client.post(
-            f"{API}/agents/{agent['id']}/connect", params={"wait": 60}
-        )
+        answer = client.post(f"{API}/agents/{agent['id']}/connect", params={"wait": 60})
         took = datetime.now(UTC) - begun
         settle.join()
         assert answer.status_code == 200
@@ -312,7 +310,9 @@ def test_connect_that_fails_says_why(serving, client, tmp_path):
     assert deployment["reason"]
     assert deployment["url"] is None
     assert client.get(f"{where}/access").status_code == 409
-    assert serving.client().get(f"/inference/{deployment['id']}/status").status_code == 503
+    assert (
+        serving.client().get(f"/inference/{deployment['id']}/status").status_code == 503
+    )
 
 
 @pytest.mark.usefixtures("serving")
@@ -397,7 +397,8 @@ def test_a_walk_skips_and_repeats_nothing_while_things_come_and_change(client):
     seen, cursor, round_ = [], None, 0
     while True:
         page = client.get(
-            f"{API}/projects", params={"limit": 2} | ({"cursor": cursor} if cursor else {})
+            f"{API}/projects",
+            params={"limit": 2} | ({"cursor": cursor} if cursor else {}),
         ).json()
         seen += [item["id"] for item in page["items"]]
         assert len(page["items"]) <= 2
@@ -407,7 +408,9 @@ def test_a_walk_skips_and_repeats_nothing_while_things_come_and_change(client):
         round_ += 1
         if round_ < 3:
             new_project(client, "meanwhile")
-            client.patch(f"{API}/projects/{first[0]}", json={"name": f"renamed {round_}"})
+            client.patch(
+                f"{API}/projects/{first[0]}", json={"name": f"renamed {round_}"}
+            )
     assert len(seen) == len(set(seen)) == 9
     assert seen[:7] == first
 

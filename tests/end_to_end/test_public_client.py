@@ -5,8 +5,6 @@ was made for deployment keys, and 1.29.0, whose models forbid every key they do 
 know.  Older clients than those were never released: one is emulated below.
 """
 
-import base64
-import io
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,9 +16,7 @@ from uuid import UUID, uuid4
 import gymnasium
 import numpy as np
 import pytest
-from attrs import frozen
 
-import bundles
 from arena_core.adapters.presence.files import FilePresence
 from arena_core.application.handling import Change
 from arena_core.application.ports import Context
@@ -29,14 +25,19 @@ from arena_core.domain.ids import DEFAULT_ORGANISATION, WorkerId
 from arena_core.domain.values import system
 from arena_core.entrypoints.settings import Settings
 from arena_core.entrypoints.wiring import open_arena
+
+import bundles
 from end_to_end.processes import Client, Place, Process, serving
 from end_to_end.public_client import (
     NEW,
     OLD,
+    FirstGeneration,
     Live,
     PublicClient,
+    encoded,
     frozen_agent,
     live_agent,
+    python_of,
 )
 
 pytestmark = pytest.mark.slow
@@ -49,14 +50,21 @@ NO_LANGUAGE_MODEL = "This deployment is no language model."
 # --- what runs -------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session", params=[OLD, NEW])
-def client(request, tmp_path_factory):
-    return PublicClient.of(request.param, request, tmp_path_factory)
+@pytest.fixture(scope="module", params=[OLD, NEW])
+def client(request, tmp_path_factory) -> Iterator[PublicClient]:
+    yield from _opened(request.param, request, tmp_path_factory)
 
 
-@pytest.fixture(scope="session")
-def new_client(request, tmp_path_factory):
-    return PublicClient.of(NEW, request, tmp_path_factory)
+@pytest.fixture(scope="module")
+def new_client(request, tmp_path_factory) -> Iterator[PublicClient]:
+    yield from _opened(NEW, request, tmp_path_factory)
+
+
+def _opened(version: str, request, tmp_path_factory) -> Iterator[PublicClient]:
+    home = tmp_path_factory.mktemp("home")
+    python = python_of(version, request)
+    with PublicClient.opened(version, python, home) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +193,10 @@ def test_a_supervised_agent_predicts_for_the_public_client(client, regressor):
 def test_answers_carry_the_keys_that_all_clients_know_and_no_others(
     control, balancer, regressor
 ):
-    row = base64.b64encode(_npy(ROWS[:1])).decode()
+    row = encoded(ROWS[:1])
     acted = _asked(control, balancer, "get_action", {"obs": row})
     assert set(acted) == {"action"}
-    row = base64.b64encode(_npy(ROWS[:1, :3])).decode()
+    row = encoded(ROWS[:1, :3])
     predicted = _asked(control, regressor, "predict", {"inputs": row})
     wanted = {"results", "batch_size", "inference_time_ms", "success"}
     assert set(predicted) == wanted
@@ -262,11 +270,7 @@ def test_a_partners_wrong_token_is_refused(new_client, balancer):
 
 def test_a_policy_acts_and_does_nothing_else(client, balancer):
     met = client("wrong_routes", url=balancer.url, key=balancer.key)
-    guarded = met["guarded"]
-    assert "returned" in guarded.pop("get_action")
-    assert {name: error["status"] for name, error in guarded.items()} == dict.fromkeys(
-        guarded, 0
-    )
+    _check_guarded(met["guarded"], answers="get_action")
     _check_unguarded(
         met["open"],
         {
@@ -278,11 +282,7 @@ def test_a_policy_acts_and_does_nothing_else(client, balancer):
 
 def test_a_supervised_agent_predicts_and_does_nothing_else(client, regressor):
     met = client("wrong_routes", url=regressor.url, key=regressor.key)
-    guarded = met["guarded"]
-    assert "returned" in guarded.pop("predict")
-    assert {name: error["status"] for name, error in guarded.items()} == dict.fromkeys(
-        guarded, 0
-    )
+    _check_guarded(met["guarded"], answers="predict")
     _check_unguarded(
         met["open"],
         {
@@ -290,6 +290,12 @@ def test_a_supervised_agent_predicts_and_does_nothing_else(client, regressor):
             "predict": None,
         },
     )
+
+
+def _check_guarded(met: dict, *, answers: str) -> None:
+    """Check that the client itself, told by the status, refuses all but one method."""
+    assert "returned" in met.pop(answers)
+    assert {error["status"] for error in met.values()} == {0}
 
 
 def _check_unguarded(met: dict, refusals: dict[str, str | None]) -> None:
@@ -387,33 +393,6 @@ def _loading_elsewhere(store: Path, deployment_id: UUID) -> Iterator[None]:
 
 
 # --- the first generation --------------------------------------------------------
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
-
-
-@frozen
-class FirstGeneration:
-    """A client as the first users had it: always four keys, null where unused."""
-
-    control: Client
-    live: Live
-
-    def get_action(self, observation, hidden_state=None, action_mask=None):
-        """Return the status, the action and the hidden state."""
-        body = {
-            "obs": base64.b64encode(_npy(observation[None])).decode(),
-            "hidden_state": hidden_state,
-            "action_mask": action_mask,
-            "batch_size": 1,
-        }
-        path = f"{urlsplit(self.live.url).path}/get_action"
-        answer = self.control.ask("POST", path, body, token=self.live.key)
-        action = io.BytesIO(base64.b64decode(answer.body["action"], validate=True))
-        return answer.status, np.load(action, allow_pickle=False).squeeze(0), None
 
 
 def test_an_agent_balances_the_pole_for_the_first_generation(control, balancer):

@@ -1,19 +1,11 @@
-"""The demo's trainer, and the bundles that it writes."""
-
-import json
-
 import gymnasium
 import numpy as np
-import onnxruntime
 import pytest
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_core.application import bundles
-from arena_core.domain.checkpoint import Box, Discrete, Head
-from arena_core.domain.errors import Rejected
-from arena_core.entrypoints.demo import bundle, ppo
+from arena_core.entrypoints.demo import ppo
 from arena_core.entrypoints.demo.network import (
     Adam,
     Network,
@@ -231,11 +223,15 @@ def test_reset_steps_are_not_valid_and_all_others_are_worth_one():
     assert (second.observations[0] == first.observations[-1]).all()
 
 
-def test_after_a_reset_step_comes_the_beginning_of_an_episode():
+def test_a_reset_step_leads_from_where_the_episode_ended_to_another_beginning():
     rollout = Collector(4, np.random.default_rng(0)).collect(network(4, 8, 2), 100)
+    reset = ~rollout.valid
 
-    assert (~rollout.valid).sum() > 4
-    assert np.abs(rollout.observations[1:][~rollout.valid]).max() <= 0.05
+    ended, began = rollout.observations[:-1][reset], rollout.observations[1:][reset]
+
+    assert len(ended) > 4
+    assert ((abs(ended[:, 0]) > 2.4) | (abs(ended[:, 2]) > 0.2)).all()
+    assert abs(began).max() <= 0.05
 
 
 def test_the_score_is_the_mean_return_of_episodes_that_ended():
@@ -369,6 +365,23 @@ def test_the_same_seed_gives_the_same_policy_and_another_one_another(checkpoints
     assert again[-1].policy.flat.dtype == np.float32
 
 
+def test_what_is_learnt_from_has_no_reset_steps():
+    rng = np.random.default_rng(0)
+    learner = ppo.Learner(ppo.Settings(), rng)
+    rollout = Collector(4, rng).collect(learner.actor, 100)
+
+    samples = learner.samples(rollout)
+
+    assert len(samples) == rollout.valid.sum() < rollout.valid.size
+    assert (samples.observations == rollout.observations[:-1][rollout.valid]).all()
+    assert (samples.actions == rollout.actions[rollout.valid]).all()
+    np.testing.assert_allclose(
+        samples.log_probabilities,
+        chosen(log_softmax(learner.actor(samples.observations)), samples.actions),
+        rtol=1e-5,
+    )
+
+
 def test_training_ends_once_the_third_checkpoint_is_perfect(monkeypatch):
     monkeypatch.setattr(ppo, "evaluate", lambda *_: ppo.PERFECT_RETURN)
 
@@ -388,110 +401,3 @@ def test_the_defaults_solve_the_task_on_episodes_that_chose_nothing():
     assert len(found) >= ppo.FEWEST_CHECKPOINTS
     assert found[0].fitness < best.fitness
     assert np.mean(returns) >= 475
-
-
-# --- bundles ---------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoints, tmp_path_factory):
-    path = tmp_path_factory.mktemp("demo") / "new" / "bundle"
-    bundle.write_bundle(path, checkpoints[-1], seed=7)
-    return path
-
-
-def test_the_bundle_passes_the_checks_of_an_upload(folder):
-    manifest = bundles.check(folder)
-
-    assert manifest.golden
-    assert manifest.head is Head.LOGITS
-    assert manifest.action_space == Discrete(2)
-    assert manifest.observation_space == Box(
-        (4,),
-        "float32",
-        (-4.800000190734863, None, -0.41887903213500977, None),
-        (4.800000190734863, None, 0.41887903213500977, None),
-    )
-    assert {path.name for path in folder.iterdir()} == {
-        "checkpoint.json",
-        "golden.npz",
-        "policy.onnx",
-    }
-
-
-def test_the_bundle_says_where_it_comes_from(folder):
-    provenance = json.loads((folder / "checkpoint.json").read_bytes())["provenance"]
-
-    assert provenance["seed"] == 7
-    assert provenance["step"] == 8192
-    assert provenance["versions"]["numpy"] == np.__version__
-
-
-@pytest.mark.parametrize("rows", [1, 7, 64])
-def test_the_onnx_model_gives_the_logits_of_the_policy(checkpoints, folder, rows):
-    session = onnxruntime.InferenceSession(
-        folder / "policy.onnx", providers=["CPUExecutionProvider"]
-    )
-    rng = np.random.default_rng(rows)
-    obs = rng.uniform(-2, 2, (rows, 4)).astype(np.float32)
-
-    (logits,) = session.run(["logits"], {"obs": obs})
-
-    assert logits.dtype == np.float32
-    np.testing.assert_allclose(logits, checkpoints[-1].policy(obs), rtol=0, atol=1e-5)
-
-
-def test_the_golden_trace_holds_what_the_policy_answered(checkpoints, folder):
-    with np.load(folder / "golden.npz") as golden:
-        assert set(golden) == {
-            f"case{case}/step0/{what}"
-            for case in (0, 1)
-            for what in ("obs", "action", "outputs/logits")
-        }
-        for case, rows in enumerate((1, 7)):
-            obs = golden[f"case{case}/step0/obs"]
-            action = golden[f"case{case}/step0/action"]
-            logits = golden[f"case{case}/step0/outputs/logits"]
-            assert (obs.shape, obs.dtype) == ((rows, 4), np.float32)
-            assert (action.shape, action.dtype) == ((rows,), np.int64)
-            assert (logits.shape, logits.dtype) == ((rows, 2), np.float32)
-            assert (action == logits.argmax(axis=1)).all()
-            assert (logits == checkpoints[-1].policy(obs)).all()
-
-
-def test_recorded_observations_differ_and_were_met_in_training(checkpoints):
-    observations = checkpoints[-1].observations
-
-    assert len(np.unique(observations, axis=0)) == ppo.RECORDED_OBSERVATIONS
-    assert np.abs(observations[:, 0]).max() < 2.4
-    assert np.abs(observations).max() > 0.05, "not only first ones of an episode"
-
-
-def test_the_same_training_gives_the_same_bundle(checkpoints, folder, tmp_path):
-    bundle.write_bundle(tmp_path, checkpoints[-1], seed=7)
-
-    assert bundles.listing(tmp_path).digest == bundles.listing(folder).digest
-
-
-def test_the_json_form_of_a_space_has_null_for_no_bound():
-    box = gymnasium.spaces.Box(-np.inf, np.float32([[1, 2]]), (1, 2), np.float32)
-    discrete = gymnasium.spaces.Discrete(3, start=-1)
-
-    assert bundle.space_to_json(box) == {
-        "type": "Box",
-        "shape": [1, 2],
-        "dtype": "float32",
-        "low": None,
-        "high": [1.0, 2.0],
-    }
-    assert bundle.space_to_json(discrete) == {
-        "type": "Discrete",
-        "n": 3,
-        "start": -1,
-        "dtype": "int64",
-    }
-
-
-def test_a_space_of_another_kind_is_refused():
-    with pytest.raises(Rejected, match="MultiBinary"):
-        bundle.space_to_json(gymnasium.spaces.MultiBinary(2))

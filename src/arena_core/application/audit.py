@@ -71,12 +71,16 @@ class Audit:
         return [event_view(r) for r in sorted(events, key=lambda r: r.position)]
 
     def replay(self, at: str | None = None) -> Replayed:
-        """Return the state of everything at a position or time; None means now.
+        """Return the state of everything at a position or time; None: as of the session.
 
         It is folded from the log, not read from the live views.
         """
         store, now = self.session.core.store, self.session.core.clock()
-        position = store.head() if at is None else parse_moment(store, at, now=now)
+        if at is not None:
+            position = parse_moment(store, at, now=now)
+        else:
+            as_of = self.session.as_of
+            position = store.head() if as_of is None else as_of
         past = self.session.at(position)
         return Replayed(
             position,

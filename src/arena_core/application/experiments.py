@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from attrs import frozen
 
-from arena_core.application import bundles
+from arena_core.application import bundles, metric_points
 from arena_core.application.handling import Change
 from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import (
@@ -167,6 +167,9 @@ class Experiments:
             experiment.KIND, experiment_id
         ).state
         points = _points(step, {SCORE: score, FITNESS: fitness})
+        # Before anything is kept, or a refusal would come after the event.
+        metric_points.check_step(step)
+        metric_points.check(points)
         manifest = bundles.check(Path(path))
         if manifest.family is not state.setup.family:
             raise Rejected(

@@ -232,7 +232,7 @@ def status(model: Model, *, deployment_id: str, instance_id: str) -> bytes:
 def _decoded(decoder: msgspec.json.Decoder[R], body: bytes) -> R:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Rejected(f"The body does not fit: {_plain(error)}.") from error
 
 

@@ -25,9 +25,12 @@ def check(points: Sequence[MetricPoint]) -> None:
                 f"record finite values only.",
                 field="value",
             )
-        if not 0 <= point.step <= LARGEST_STEP:
-            raise Rejected(
-                f"The step {point.step} of {point.name} is out of range: "
-                f"count from 0 to {LARGEST_STEP}.",
-                field="step",
-            )
+        check_step(point.step)
+
+
+def check_step(step: int) -> None:
+    """Raise `Rejected` unless there can be points, and a checkpoint, at `step`."""
+    if not 0 <= step <= LARGEST_STEP:
+        raise Rejected(
+            f"The step is out of range: count from 0 to {LARGEST_STEP}.", field="step"
+        )

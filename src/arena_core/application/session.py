@@ -102,6 +102,7 @@ class Session:
             raise Rejected(
                 "The past cannot be changed: leave as_of out.", field="as_of"
             )
+        self.core.views.catch_up()
         self.core.views.require_live()
         handled = self.core.handler.handle(self._context(reason), *changes)
         self.core.views.catch_up()

@@ -142,7 +142,11 @@ class Views:
         return head
 
     def at(self, position: int) -> RowReader:
-        """Return the rows as they were when the log ended at `position`."""
+        """Return the rows as they were when the log ended at `position`.
+
+        Raises `Corrupt` for an event up to there that cannot be understood.
+        """
+        position = min(position, self._store.head())  # what lies ahead may change
         with self._lock:
             known = self._past.get(position)
         if known is None:

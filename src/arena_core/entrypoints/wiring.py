@@ -1,7 +1,7 @@
 """The composition root: the only module that knows both adapters and entry points."""
 
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -97,38 +97,36 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
 
 def _kept(settings: Settings, resources: ExitStack) -> Kept:
     path = settings.store_path
-    kept = _in_memory(settings) if path is None else _in_files(settings, path)
-    for closeable in (kept.store, kept.rows, kept.metrics):
-        resources.callback(closeable.close)
-    return kept
+    if path is None:
+        return _in_memory(settings, resources)
+    return _in_files(settings, path, resources)
 
 
-def _in_memory(settings: Settings) -> Kept:
+def _in_memory(settings: Settings, resources: ExitStack) -> Kept:
     secret = settings.secret_key
     return Kept(
-        MemoryEventStore(),
-        MemoryRowStore(),
-        MemoryMetricStore(),
+        resources.enter_context(closing(MemoryEventStore())),
+        resources.enter_context(closing(MemoryRowStore())),
+        resources.enter_context(closing(MemoryMetricStore())),
         MemoryBlobStore() if settings.blobs is None else FileBlobStore(settings.blobs),
         MemoryPresence(),
         secrets.token_bytes(SECRET_BYTES) if secret is None else given_secret(secret),
     )
 
 
-def _in_files(settings: Settings, path: Path) -> Kept:
+def _in_files(settings: Settings, path: Path, resources: ExitStack) -> Kept:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Rejected(
             "The folder of the store cannot be made: name another place.", field="store"
         ) from error
-    # Before anything is opened, for it may be refused.
-    secret = master_secret(settings.secret_key, path.with_name(path.name + ".key"))
+    views = path.with_name(path.name + ".views")
     return Kept(
-        SQLiteEventStore.open(path),
-        SQLiteRowStore.open(path.with_name(path.name + ".views"), code=VERSION),
-        SQLiteMetricStore.open(path),
+        resources.enter_context(closing(SQLiteEventStore.open(path))),
+        resources.enter_context(closing(SQLiteRowStore.open(views, code=VERSION))),
+        resources.enter_context(closing(SQLiteMetricStore.open(path))),
         FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs")),
         FilePresence(path.with_name(path.name + ".workers")),
-        secret,
+        master_secret(settings.secret_key, path.with_name(path.name + ".key")),
     )

@@ -1,12 +1,16 @@
 """What users do with the class `Agent` of agilerl-arena, told as JSON.
 
-Runs where that package is and nothing of ours (see `environments.py`), as
-`agilerl_arena.py SCENARIO` with the scenario's arguments as a JSON object on stdin.
+Runs where that package is and nothing of ours (see `environments.py`).  Each line of
+stdin is a JSON object, a scenario with its arguments; each line of stdout is what
+became of it.
 """
 
 import json
 import math
+import os
 import sys
+import traceback
+from unittest.mock import patch
 
 import gymnasium
 import httpx
@@ -85,17 +89,16 @@ def predict(url, key, rows):
         }
 
 
-def call(url, key=None, **options):
+def call(url, key=None, environ=(), **options):
     """Open the agent, ask its status, and ask for an action."""
-    # Metadata that was got earlier: a user's process lives longer than a status.
-    earlier = Agent(url, api_key=key, probe_on_init=False, **options)
+    with patch.dict(os.environ, environ):
+        # Without a status: a user's process may have got that long ago.
+        earlier = Agent(url, api_key=key, probe_on_init=False, **options)
+        opened = outcome(lambda: Agent(url, api_key=key, **options).metadata)
     with pretending(earlier) as agent:
-        acting = outcome(agent.get_action, np.zeros(4))
-        return {
-            "open": outcome(lambda: Agent(url, api_key=key, **options).metadata),
-            "status": outcome(agent.status, refresh=True),
-            "get_action": acting,
-        }
+        acted = outcome(agent.get_action, np.zeros(4))
+        status = outcome(agent.status, refresh=True)
+    return {"open": opened, "status": status, "get_action": acted}
 
 
 def wrong_routes(url, key):
@@ -142,6 +145,18 @@ def odd_observations(url, key):
 
 SCENARIOS = (play, act, predict, call, wrong_routes, odd_observations)
 
+
+def main():
+    scenarios = {function.__name__: function for function in SCENARIOS}
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        try:
+            met = scenarios[arguments.pop("scenario")](**arguments)
+        except Exception:  # noqa: BLE001 -- whatever it is, the test is to say so
+            met = {"defect": traceback.format_exc()}
+        sys.stdout.write(json.dumps(met) + "\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    scenario = {function.__name__: function for function in SCENARIOS}[sys.argv[1]]
-    json.dump(scenario(**json.load(sys.stdin)), sys.stdout)
+    main()

@@ -53,7 +53,12 @@ _RECORD = """
 _POINTS = """
     SELECT step, name, value, max(recorded) FROM metric_points
     WHERE experiment = :experiment AND log_position <= :up_to
-        AND (:names IS NULL OR name IN (SELECT value FROM json_each(:names)))
+    GROUP BY name, step ORDER BY step, name
+"""
+_NAMED_POINTS = """
+    SELECT step, name, value, max(recorded) FROM metric_points
+    WHERE experiment = :experiment AND log_position <= :up_to
+        AND name IN (SELECT value FROM json_each(:names))
     GROUP BY name, step ORDER BY step, name
 """
 _ALL = 2**63 - 1
@@ -112,15 +117,16 @@ class SQLiteMetricStore:
         names: Sequence[str] | None = None,
         up_to: int | None = None,
     ) -> Sequence[MetricPoint]:
-        asked = {
+        asked: dict[str, object] = {
             "experiment": experiment_id.bytes,
             "up_to": _ALL if up_to is None else up_to,
-            "names": None
-            if names is None
-            else msgspec.json.encode(list(names)).decode(),
         }
+        statement = _POINTS
+        if names is not None:
+            statement = _NAMED_POINTS
+            asked["names"] = msgspec.json.encode(list(names)).decode()
         with self._database.reading() as connection, WORDING.translated():
-            found = connection.execute(_POINTS, asked)
+            found = connection.execute(statement, asked)
             return [MetricPoint(*record[:3]) for record in found]
 
     def close(self) -> None:

@@ -28,7 +28,11 @@ def agent() -> None:
 
 
 @agent.command("list")
-@click.option("--kind", type=click.Choice(["classic", "advanced"]))
+@click.option(
+    "--kind",
+    type=click.Choice(["classic", "advanced"]),
+    help="Only agents of this kind.",
+)
 @json_option
 @store_options
 def list_(

@@ -43,8 +43,7 @@ def serve(
     from arena_core.entrypoints.http.server import Server  # noqa: PLC0415 -- likewise
     from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- likewise
 
-    listener = _listen(host, port)
-    with open_arena(settings(store, blobs)) as arena:
+    with _listen(host, port) as listener, open_arena(settings(store, blobs)) as arena:
         server = Server(build_app(arena), listener)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.drain())

@@ -41,8 +41,9 @@ class Network:
     flat: Array
     layers: tuple[tuple[Array, Array], ...] = field(init=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "layers", _views(self.flat, self.sizes))
+    @layers.default
+    def _views_of_flat(self) -> tuple[tuple[Array, Array], ...]:
+        return _views(self.flat, self.sizes)
 
     def __call__(self, inputs: Array) -> Array:
         """Return the outputs (..., sizes[-1]) for `inputs` (..., sizes[0])."""

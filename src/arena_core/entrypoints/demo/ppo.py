@@ -41,7 +41,7 @@ GRADIENT_NORM = 0.5
 class Settings:
     """What training may vary.  With the defaults it takes about a second."""
 
-    total_steps: int = 100_000
+    total_steps: int = 50_000
     environments: int = 16
     rollout_steps: int = 64
     epochs: int = 10
@@ -51,7 +51,7 @@ class Settings:
     learning_rate: float = 2e-3
     """In the first update; it falls linearly, to almost zero in the last."""
     discount: float = 0.99
-    trace_decay: float = 0.95
+    trace_decay: float = 0.98
     """Lambda of the advantage estimates."""
     clip_range: float = 0.1
     """How far the probability ratio may move from 1 before its slope is cut."""

@@ -13,7 +13,7 @@ from attrs import frozen
 from arena_core.entrypoints.demo.network import Array, Network
 
 ENVIRONMENT = "CartPole-v1"
-RECENT_EPISODES = 50
+RECENT_EPISODES = 20
 
 
 @frozen(eq=False)

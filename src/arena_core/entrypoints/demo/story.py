@@ -133,6 +133,8 @@ def _train(arena: Arena, console: Console, home: Path, seed: int) -> UUID:
                 score=news.score,
                 fitness=news.checkpoint.fitness,
             )
+        # It stops as soon as an evaluation is perfect.
+        progress.update(task, total=news.step)
     for checkpoint in arena.experiments.checkpoints(experiment.id):
         console.print(
             f"         step {checkpoint.step:>6}: "

@@ -171,9 +171,7 @@ def add_checkpoint(call: Call) -> Reply:
 
 
 def delete_checkpoint(call: Call) -> Reply:
-    call.use.experiments.delete_checkpoint(
-        call.ids["experiment_id"], call.ids["step"]
-    )
+    call.use.experiments.delete_checkpoint(call.ids["experiment_id"], call.ids["step"])
     return Reply({})
 
 

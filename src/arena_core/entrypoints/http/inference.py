@@ -140,6 +140,8 @@ class DataPlane:
         row = None
         with suppress(ValueError):
             row = core.views.rows.get(UUID(deployment_id))
+            # An id in capitals, or without hyphens, is the same id.
+            deployment_id = str(UUID(deployment_id))
         if row is None or row.kind != deployment.KIND:
             raise NotFound(GONE)
         state: deployment.Deployment = row.state

@@ -1,0 +1,154 @@
+"""Writes docs/events.md from the catalogue of events.
+
+python docs/generate_events.py
+
+A test refuses a page that is not what this would write.
+"""  # noqa: INP001 -- a script, no package
+
+import json
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from attrs import fields, has
+
+from arena_core.adapters.codec import CATALOGUE, EventType
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "events.md"
+BODIES = DOCS.parent / "tests" / "history" / "bodies"
+
+MEANINGS = {
+    "project.created": "A project begins; its kind can never be changed.",
+    "project.renamed": "It has another name.",
+    "project.described": "It has another description.",
+    "project.deleted": "It is gone from every list. Its experiments were deleted in "
+    "the same transaction.",
+    "experiment.drafted": "An experiment begins, as a Draft.",
+    "experiment.configured": "A Draft has another set-up.",
+    "experiment.renamed": "It has another name.",
+    "experiment.checkpoint_written": "A bundle is the experiment's checkpoint at a "
+    "step. The bundle was durable before this was recorded.",
+    "experiment.checkpoint_deleted": "The step has no checkpoint any more. Agents "
+    "that have frozen it keep it.",
+    "experiment.training_requested": "Training is to begin, from nothing or from an "
+    "earlier checkpoint.",
+    "experiment.training_started": "A trainer is at work.",
+    "experiment.stop_requested": "Training is to end early.",
+    "experiment.training_stopped": "It has ended early, as it was asked to.",
+    "experiment.training_succeeded": "It has ended by itself.",
+    "experiment.training_failed": "It has ended with an error.",
+    "experiment.deleted": "It is gone from every list. Agents made of it stay.",
+    "agent.checkpoint_frozen": "An agent begins: one checkpoint was chosen, and what "
+    "was known of it then is kept here.",
+    "agent.renamed": "It has another name.",
+    "agent.described": "It has another description.",
+    "agent.deleted": "It is gone from every list, and can be restored for a time.",
+    "agent.restored": "The deletion was undone.",
+    "deployment.created": "The agent has its deployment, Undeployed.",
+    "deployment.connect_requested": "The agent is to be put live: Pending.",
+    "deployment.connect_claimed": "A worker has taken that on, until its lease ends. "
+    "`claim` counts all claims of the deployment, `attempt` those of this Connect.",
+    "deployment.parity_checked": "The worker has replayed the golden trace through "
+    "the served path.",
+    "deployment.connected": "The worker answers for the deployment: Deployed.",
+    "deployment.connect_failed": "It could not be put live: Failed.",
+    "deployment.connection_lost": "What claimed or served it has ended, by a crash or "
+    "a stop: Pending again.",
+    "deployment.disconnected": "It was taken off its endpoint: Undeployed.",
+    "deployment.key_rotated": "Keys of smaller versions are dead.",
+    "deployment.deleted": "Nothing will answer at its endpoint.",
+    "deployment.restored": "The deletion was undone; it is Undeployed.",
+    "credential.access_token_issued": "A token can be used from now on. Only the "
+    "SHA-256 of its text and its last four characters are kept.",
+    "credential.access_token_rotated": "It has a new secret; the old one is dead.",
+    "credential.access_token_revoked": "It is dead for ever.",
+}
+
+MARK = "<!-- From here on the page is made by docs/generate_events.py. -->\n"
+
+
+def page() -> str:
+    """Return the whole page: what people wrote before the mark stays as it is."""
+    written, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
+    types: dict[str, type] = {}
+    sections = ["## The events"]
+    aggregate = ""
+    for kind in CATALOGUE.types:
+        if (begun := kind.name.partition(".")[0]) != aggregate:
+            aggregate = begun
+            sections.append(f"### {aggregate}")
+        sections += _event(kind, types)
+    sections.append("## Types of fields")
+    for _, cls in sorted(types.items()):
+        sections += _nested(cls)
+    return written + MARK + "\n" + "\n\n".join(sections) + "\n"
+
+
+def _event(kind: EventType, types: dict[str, type]) -> list[str]:
+    stored = f"{kind.name}@{kind.version}"
+    body = json.loads((BODIES / f"{stored}.json").read_text(encoding="utf-8"))
+    example = json.dumps(body, indent=2, ensure_ascii=False)
+    return [
+        f"#### `{stored}`",
+        f"{MEANINGS[kind.name]}\nClass `{kind.cls.__name__}`.",
+        *_table(kind.cls, types),
+        f"```json\n{example}\n```",
+    ]
+
+
+def _table(cls: type, types: dict[str, type]) -> list[str]:
+    if not fields(cls):
+        return []
+    hints = get_type_hints(cls)
+    rows = ["| field | type |", "|---|---|"]
+    for field in fields(cls):
+        hint = hints[field.name]
+        _collect(hint, types)
+        rows.append(f"| `{field.name}` | {_spelled(hint)} |")
+    return ["\n".join(rows)]
+
+
+def _nested(cls: type) -> list[str]:
+    title = f"### {cls.__name__}"
+    if issubclass(cls, Enum):
+        return [title, f"One of {', '.join(f'`{member.value}`' for member in cls)}."]
+    return [title, *_table(cls, {})]
+
+
+def _collect(hint: Any, types: dict[str, type]) -> None:  # noqa: ANN401 -- any annotation
+    for part in get_args(hint):
+        _collect(part, types)
+    if isinstance(hint, type) and (has(hint) or issubclass(hint, Enum)):
+        types[hint.__name__] = hint
+    if has(hint):
+        for inner in get_type_hints(hint).values():
+            _collect(inner, types)
+
+
+def _spelled(hint: Any) -> str:  # noqa: ANN401 -- any annotation
+    if hint is NoneType:
+        return "null"
+    if hasattr(hint, "__supertype__"):
+        return f"{hint.__name__} ({_spelled(hint.__supertype__)})"
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_spelled(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"list of {_spelled(get_args(hint)[0])}s"
+    if has(hint) or issubclass(hint, Enum):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    return _JSON[hint.__name__]
+
+
+_JSON = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "boolean",
+    "UUID": "UUID",
+    "datetime": "time, RFC 3339",
+}
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,352 @@
+"""The description of the API is true, and so is what it says of its own health."""
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+from starlette.routing import Route
+
+import bundles
+from arena_core.domain.errors import Unavailable
+from end_to_end.http_world import World, opened, packed
+
+API = "/api/v1"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with opened() as world:
+        world.live(bundles.cartpole(tmp_path_factory.mktemp("bundle")))
+        yield world
+
+
+@pytest.fixture(scope="module")
+def document(world):
+    return world.client().get("/openapi.json").json()
+
+
+def operations(document):
+    return {
+        (method.upper(), path): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+# --- the document ------------------------------------------------------------------
+
+
+def test_it_is_valid_openapi_3_1(document):
+    assert document["openapi"].startswith("3.1.")
+    validate(document)
+
+
+def test_it_describes_every_route_of_the_app_and_no_other(world, document):
+    there = {
+        (method, route.path)
+        for route in world.app.routes
+        if isinstance(route, Route)
+        for method in route.methods - {"HEAD"}
+    }
+    assert operations(document).keys() == there
+
+
+def test_every_operation_has_an_id_of_its_own_and_a_summary(document):
+    described = operations(document).values()
+    assert len({operation["operationId"] for operation in described}) == len(described)
+    assert all(operation["summary"] for operation in described)
+
+
+def test_what_needs_a_credential_says_so(document):
+    for (_, path), operation in operations(document).items():
+        if path.startswith("/api/"):
+            assert operation["security"] == [{"token": []}]
+            assert {"401", "403"} <= operation["responses"].keys()
+        else:
+            assert "security" not in operation
+
+
+def test_parameters_are_described_with_their_kinds(document):
+    described = operations(document)
+    delete = described[
+        "DELETE", API + "/experiments/{experiment_id}/checkpoints/{step}"
+    ]
+    assert {p["name"]: p["schema"] for p in delete["parameters"]} == {
+        "experiment_id": {"type": "string", "format": "uuid"},
+        "step": {"type": "integer"},
+    }
+    listed = described["GET", API + "/agents"]["parameters"]
+    assert {p["name"] for p in listed} == {
+        "as_of", "limit", "cursor", "kind", "name", "experiment_id",
+    }  # fmt: skip
+    assert not any(p["required"] for p in listed)
+
+
+def test_every_get_of_the_control_plane_takes_as_of(document):
+    for (method, path), operation in operations(document).items():
+        if method == "GET" and path.startswith("/api/"):
+            names = {p["name"] for p in operation["parameters"]}
+            assert "as_of" in names, path
+
+
+# --- what really comes -------------------------------------------------------------
+
+
+class Checked:
+    """A client whose every answer must be as the document describes it."""
+
+    def __init__(self, world: World, document: Mapping):
+        self._client = world.member()
+        self._document = document
+        self._by_route = {
+            (method, route.path): route
+            for route in world.app.routes
+            if isinstance(route, Route)
+            for method in route.methods
+        }
+        self.seen: set[tuple[str, str, str]] = set()
+
+    def ask(self, method, path, **options):
+        answer = self._client.request(method, path, **options)
+        template = self._template(method, path)
+        responses = self._document["paths"][template][method.lower()]["responses"]
+        status = str(answer.status_code)
+        self.seen.add((method, template, status))
+        media_type = answer.headers["content-type"]
+        described = responses.get(status, responses["default"])["content"][media_type]
+        self.validate(answer.json(), described["schema"])
+        return answer
+
+    def validate(self, body, schema):
+        whole = {**schema, "components": self._document["components"]}
+        validator = jsonschema.Draft202012Validator(
+            whole, format_checker=jsonschema.FormatChecker()
+        )
+        validator.validate(body)
+
+    def _template(self, method, path):
+        fitting = [
+            template
+            for (m, template), route in self._by_route.items()
+            if m == method and route.path_regex.match(path)
+        ]
+        return min(fitting, key=lambda template: template.count("{"))
+
+
+def test_every_answer_is_as_it_is_described(tmp_path):
+    folder = bundles.cartpole(tmp_path / "bundle")
+    with opened(tmp_path / "arena.db") as world:
+        document = world.client().get("/openapi.json").json()
+        checked = Checked(world, document)
+        _through_every_operation(checked, folder)
+        successes = {
+            (method, path) for method, path, status in checked.seen if status < "300"
+        }
+        assert successes == operations(document).keys()
+        failures = {status for *_, status in checked.seen if status >= "300"}
+        assert failures == {"404", "409", "422"}
+
+
+def _through_every_operation(checked: Checked, folder) -> None:
+    def one(method, path, **options):
+        return checked.ask(method, API + path, **options).json()
+
+    for path in ("/livez", "/readyz", "/openapi.json"):
+        checked.ask("GET", path)
+    project = one("POST", "/projects", json={"name": "p", "kind": "classic"})
+    at_project = f"/projects/{project['id']}"
+    source = {"kind": "gym", "name": "CartPole-v1"}
+    experiment = one(
+        "POST",
+        "/experiments",
+        json={
+            "project_id": project["id"],
+            "name": "e",
+            "algorithm": "PPO",
+            "source": source,
+        },
+    )
+    at_experiment = f"/experiments/{experiment['id']}"
+    for step in (1, 2):
+        one(
+            "POST",
+            f"{at_experiment}/checkpoints",
+            params={"step": step},
+            content=packed(folder),
+        )
+    points = [{"step": 2, "name": "fitness", "value": 1.5}]
+    one("POST", f"{at_experiment}/metrics", json={"points": points})
+    choice = {
+        "name": "a",
+        "experiment_id": experiment["id"],
+        "checkpoint": {"type": "best"},
+    }
+    agent = one("POST", "/agents", json=choice)
+    at_agent = f"/agents/{agent['id']}"
+    one("GET", f"{at_agent}/access")
+    one("POST", f"{at_agent}/connect", params={"wait": 30})
+    issued = one("POST", "/tokens", json={"name": "t", "user": "u"})
+    for path in (
+        "/projects", at_project, "/experiments", at_experiment, f"{at_experiment}/metrics",
+        f"{at_experiment}/checkpoints", "/agents", at_agent, f"{at_agent}/access",
+        "/tokens", "/events",
+    ):  # fmt: skip
+        one("GET", path)
+    one("GET", "/agents/sources", params={"kind": "classic"})
+    one("GET", "/agents/sources")
+    for path in (at_project, at_agent, at_experiment):
+        one("PATCH", path, json={"name": "renamed"})
+    one("POST", f"{at_agent}/rotate-key")
+    one("POST", f"{at_agent}/disconnect", json={"reason": "done"})
+    one("DELETE", at_agent)
+    one("GET", at_agent)
+    one("POST", f"{at_agent}/restore")
+    one("POST", f"/tokens/{issued['id']}/rotate")
+    one("DELETE", f"/tokens/{issued['id']}")
+    one("DELETE", f"{at_experiment}/checkpoints/1")
+    one("DELETE", at_experiment)
+    one("DELETE", at_project)
+
+
+def test_the_check_can_fail(world, document):
+    checked = Checked(world, document)
+    schema = {"$ref": "#/components/schemas/ProjectView"}
+    project = world.member().get(f"{API}/projects").json()["items"][0]
+    checked.validate(project, schema)
+    for change in ({"kind": "modern"}, {"name": None}, {"id": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            checked.validate({**project, **change}, schema)
+
+
+def test_a_pending_connect_is_described_too(tmp_path):
+    with opened(serve=False) as world:
+        document = world.client().get("/openapi.json").json()
+        checked = Checked(world, document)
+        agent = world.agent(bundles.cartpole(tmp_path))
+        answer = checked.ask("POST", f"{API}/agents/{agent.id}/connect")
+        assert answer.status_code == 202
+
+
+# --- health ------------------------------------------------------------------------
+
+
+class Untouchable:
+    """A store that must not be touched."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the store was asked for {name}")
+
+
+class Unreadable:
+    """A store that cannot be read any more."""
+
+    def __getattr__(self, name):
+        def refuse(*_, **__):
+            raise Unavailable("The disk /dev/sda1 is gone.")
+
+        return refuse
+
+
+@pytest.fixture
+def idle():
+    with opened(serve=False) as world:
+        yield world
+
+
+def test_livez_never_touches_the_store(idle):
+    core = idle.arena.application.core
+    kept, views = core.store, core.views._store
+    try:
+        object.__setattr__(core, "store", Untouchable())
+        core.views._store = Untouchable()
+        answer = idle.client().get("/livez")
+    finally:
+        object.__setattr__(core, "store", kept)
+        core.views._store = views
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+def test_livez_says_yes_when_the_store_is_closed():
+    with opened(serve=False) as world:
+        pass
+    assert world.client().get("/livez").status_code == 200
+
+
+def test_readyz_says_where_the_log_is(idle):
+    idle.arena.projects.create("p", kind="classic")
+    answer = idle.client().get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "ready": True,
+        "log_position": 1,
+        "checks": [
+            {"name": "event_store", "ok": True, "detail": None},
+            {"name": "read_model", "ok": True, "detail": None},
+        ],
+    }
+
+
+def test_readyz_says_no_when_the_store_cannot_be_read(idle):
+    core = idle.arena.application.core
+    kept = core.store
+    try:
+        object.__setattr__(core, "store", Unreadable())
+        answer = idle.client().get("/readyz")
+    finally:
+        object.__setattr__(core, "store", kept)
+    assert answer.status_code == 503
+    body = answer.json()
+    assert (body["ready"], body["log_position"]) == (False, None)
+    assert body["checks"][0] == {
+        "name": "event_store",
+        "ok": False,
+        "detail": "It cannot be read.",
+    }
+    assert "/dev" not in answer.text
+
+
+@pytest.mark.parametrize("store", ["memory:", "file"])
+def test_readyz_says_no_when_the_store_is_closed(store, tmp_path):
+    where = store if store == "memory:" else tmp_path / "arena.db"
+    with opened(where, serve=False) as world:
+        assert world.client().get("/readyz").status_code == 200
+    answer = world.client().get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+
+
+def poison(path) -> None:
+    """Append an event that this release does not know, as a newer one would."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "INSERT INTO arena_events "
+            "(originator_id, originator_version, topic, state) "
+            "SELECT originator_id, originator_version + 1, 'project.exploded@1', state "
+            "FROM arena_events ORDER BY rowid LIMIT 1"
+        )
+
+
+def test_readyz_names_the_view_that_a_poison_event_has_stopped(tmp_path):
+    path = tmp_path / "arena.db"
+    with opened(path, serve=False) as world:
+        project = world.arena.projects.create("p", kind="classic")
+        token = world.token()
+        client = world.client(token)
+        head = world.head()
+        poison(path)
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        body = answer.json()
+        assert body["ready"] is False
+        checks = {check["name"]: check for check in body["checks"]}
+        assert checks["event_store"]["ok"]
+        assert not checks["read_model"]["ok"]
+        assert str(head) in checks["read_model"]["detail"]
+        # What was known is still shown; nothing new is written.
+        assert client.get(f"{API}/projects/{project.id}").json()["name"] == "p"
+        made = client.post(f"{API}/projects", json={"name": "q", "kind": "classic"})
+        assert made.status_code == 503
+        assert made.headers["retry-after"] == "1"
+        assert client.get("/livez").status_code == 200
