@@ -22,7 +22,9 @@ PARENTS = [UUID(int=n) for n in range(1, 4)]
 ORGANISATIONS = [OrganisationId("default"), OrganisationId("acme")]
 NAMES = ["balancer", "Balancer", ""]
 
-names = st.text(min_size=1, max_size=20).filter(str.strip)
+names = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20
+).filter(str.strip)
 times = st.datetimes(timezones=st.just(UTC))
 counts = st.integers(0, 2**53)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -71,7 +73,11 @@ STATES: dict[str, st.SearchStrategy[Any]] = {
         server=st.none() | st.uuids(),
         parity=st.none() | parities,
     ),
-    credential.KIND: st.builds(credential.AccessToken, deleted=st.booleans()),
+    credential.KIND: st.builds(
+        credential.AccessToken,
+        secret=st.builds(credential.Secret, digests, st.just("last")),
+        deleted=st.booleans(),
+    ),
 }
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 

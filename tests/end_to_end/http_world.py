@@ -1,9 +1,11 @@
 """An arena with its HTTP API in this process, and what tests of it need."""
 
 import io
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from arena_core.application import npy
 from arena_core.domain.ids import OrganisationId
 from arena_core.domain.values import LIBRARY
 
-import bundles
-
-ROLES = {role.value: role for role in arena_core.Role}
+PROBLEM = {"type", "title", "status", "detail", "code", "errors"}
+INSIDE = re.compile(
+    r"[\[\]]|Traceback|/work|/tmp|/home|/usr|\.py\b|File \"|sqlite", re.IGNORECASE
+)
+"""What tells of the inside: of the machine, of the code, or markup to clients."""
 
 
 @frozen(eq=False)
@@ -121,10 +125,6 @@ def packed(folder: Path, mode: str = "w") -> bytes:
     return file.getvalue()
 
 
-def packed_cartpole(folder: Path) -> bytes:
-    return packed(bundles.cartpole(folder / "packed"))
-
-
 def wire(array: object) -> str:
     """Return an array as it travels."""
     return npy.to_base64(np.asarray(array))
@@ -180,3 +180,24 @@ def asked(
     said = {k.decode(): v.decode("latin-1") for k, v in start["headers"]}
     body = b"".join(part.get("body", b"") for part in parts)
     return Answer(start["status"], said, body)
+
+
+def assert_problem(answer, status=None, field=None):
+    """Assert that `answer` is a problem of the one shape, and return its body."""
+    assert status is None or answer.status_code == status, answer.text
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    problem = answer.json()
+    assert problem.keys() == PROBLEM
+    assert problem["status"] == answer.status_code
+    assert problem["title"] == HTTPStatus(answer.status_code).phrase
+    assert re.fullmatch(r"[A-Z][A-Z_]+", problem["code"])
+    assert problem["detail"].endswith(".")
+    assert not INSIDE.search(problem["detail"]), problem["detail"]
+    for error in problem["errors"]:
+        assert re.fullmatch(r"(/[^/]+)+", error["pointer"])
+        assert error["detail"] == problem["detail"]
+    if field is not None:
+        assert [error["pointer"] for error in problem["errors"]] == [field]
+    return problem

@@ -10,7 +10,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPMessage
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,7 +74,7 @@ def run(
 @frozen
 class Answer:
     status: int
-    headers: Mapping[str, str]
+    headers: HTTPMessage
     raw: bytes
 
     @property
@@ -117,7 +117,7 @@ class Client:
                 method, path, payload, {"Authorization": f"Bearer {bearer}"}
             )
             response = self._connection.getresponse()
-            return Answer(response.status, dict(response.headers), response.read())
+            return Answer(response.status, response.headers, response.read())
         except (OSError, HTTPException):
             self.close()
             raise

@@ -6,6 +6,7 @@ from uuid import UUID
 from attrs import frozen
 
 import arena_core
+
 from bundles import cartpole
 
 
@@ -26,7 +27,10 @@ def fill(path: Path) -> Filled:
     with arena_core.open(path, serve=False) as arena:
         project = arena.projects.create("cartpole", kind="classic")
         experiment = arena.experiments.create(
-            project.id, name="ppo", algorithm="PPO", source=arena_core.gym("CartPole-v1")
+            project.id,
+            name="ppo",
+            algorithm="PPO",
+            source=arena_core.gym("CartPole-v1"),
         )
         written = arena.experiments.add_checkpoint(
             experiment.id, step=10, path=bundle, score=1.0, fitness=2.0

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 import arena_core
 from arena_core.entrypoints.cli import main
 from arena_core.entrypoints.cli.main import cli as root
+
 from bundles import observations
 from end_to_end.processes import (
     Endpoint,
@@ -360,9 +361,9 @@ class TestCheckpoints:
         (filled.bundle / "policy.onnx").unlink()
         assert "policy.onnx" in cli("checkpoint", "inspect", filled.bundle).refused()
         (filled.bundle / "checkpoint.json").write_text("{")
-        assert "checkpoint.json" in cli(
-            "checkpoint", "inspect", filled.bundle
-        ).refused()
+        assert (
+            "checkpoint.json" in cli("checkpoint", "inspect", filled.bundle).refused()
+        )
 
     def test_must_be_folders(self, cli, filled):
         said = cli("checkpoint", "inspect", filled.path)

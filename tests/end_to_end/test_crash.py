@@ -22,6 +22,7 @@ import pytest
 from attrs import define, field
 
 import arena_core
+
 from bundles import CARTPOLE, Network, cartpole
 from end_to_end.processes import (
     Client,
@@ -164,7 +165,10 @@ class Writer:
         self.ledger.points[step] = value
 
     def agent(self) -> None:
-        asked = {"experiment_id": self.ledger.experiment, "checkpoint": {"type": "final"}}
+        asked = {
+            "experiment_id": self.ledger.experiment,
+            "checkpoint": {"type": "final"},
+        }
         made = self.client.post("/api/v1/agents", {"name": "a", **asked})
         self.ledger.keep(made, "agent.checkpoint_frozen")
 
@@ -231,9 +235,7 @@ def live_and_die(server: Process, ledger: Ledger, chance: random.Random) -> None
         writer = Writer(server.client(), ledger, chance)
         moment_s = chance.uniform(0.02, 0.35)
         writing = threads.submit(writer.run)
-        calls = [
-            threads.submit(call, server.client(), ledger) for _ in range(CALLERS)
-        ]
+        calls = [threads.submit(call, server.client(), ledger) for _ in range(CALLERS)]
         time.sleep(moment_s)
         server.kill()
         writing.result()
@@ -251,9 +253,7 @@ def check_log(client: Client, ledger: Ledger) -> list[dict[str, Any]]:
     return events
 
 
-def check_agents(
-    client: Client, ledger: Ledger, events: list[dict[str, Any]]
-) -> None:
+def check_agents(client: Client, ledger: Ledger, events: list[dict[str, Any]]) -> None:
     """See every agent answer, or not, just as the log says, with the right key."""
     for agent in ledger.watched:
         mine = [e for e in events if is_of(agent, e)]
@@ -333,9 +333,7 @@ def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(place, chance):
     assert verified.returncode == 0, verified.stderr
 
 
-def check_writes(
-    client: Client, ledger: Ledger, events: list[dict[str, Any]]
-) -> None:
+def check_writes(client: Client, ledger: Ledger, events: list[dict[str, Any]]) -> None:
     begun = Counter((e["stream"], e["name"]) for e in events)
     for made, event in ledger.created.items():
         assert begun[made, event] == 1, f"{event} of {made}"

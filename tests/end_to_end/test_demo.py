@@ -40,8 +40,9 @@ def test_the_demo_leaves_a_store_in_which_everything_can_be_seen(told):
     folder, lines = told
     result, store = json.loads(lines[-1]), folder / "arena.db"
     shown = run("agent", "show", result["agent_id"], "--store", store)
-    assert json.loads(shown.stdout)["checkpoint"]["digest"] == (
-        result["checkpoint_digest"]
+    assert (
+        json.loads(shown.stdout)["checkpoint"]["digest"]
+        == (result["checkpoint_digest"])
     )
     log = run("audit", "log", "--json", "--store", store).stdout.splitlines()
     # What is live when the story ends is given up by the process that ends.

@@ -11,6 +11,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import arena_core
+
 import bundles
 from end_to_end.http_world import World, array, bearing, opened, packed, wire
 

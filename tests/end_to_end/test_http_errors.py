@@ -3,22 +3,25 @@
 import json
 import logging
 import re
-from http import HTTPStatus
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import bundles
 from arena_core.application.projects import Projects
-from end_to_end.http_world import asked, opened, packed
+
+import bundles
+from end_to_end.http_world import (
+    INSIDE,
+    PROBLEM,
+    asked,
+    assert_problem,
+    opened,
+    packed,
+)
 
 API = "/api/v1"
-PROBLEM = {"type", "title", "status", "detail", "code", "errors"}
-INSIDE = re.compile(
-    r"[\[\]]|Traceback|/work|/tmp|/home|/usr|\.py\b|File \"|sqlite", re.I
-)
 MAX_BODY = 4096
 
 
@@ -88,27 +91,6 @@ def filled(value, ids):
     if isinstance(value, dict):
         return {key: filled(inner, ids) for key, inner in value.items()}
     return value
-
-
-def assert_problem(answer, status=None, field=None):
-    """Assert that `answer` is a problem of the one shape, and return its body."""
-    assert status is None or answer.status_code == status, answer.text
-    assert 400 <= answer.status_code < 500, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    problem = answer.json()
-    assert problem.keys() == PROBLEM
-    assert problem["status"] == answer.status_code
-    assert problem["title"] == HTTPStatus(answer.status_code).phrase
-    assert re.fullmatch(r"[A-Z][A-Z_]+", problem["code"])
-    assert problem["detail"].endswith(".")
-    assert not INSIDE.search(problem["detail"]), problem["detail"]
-    for error in problem["errors"]:
-        assert re.fullmatch(r"(/[^/]+)+", error["pointer"])
-        assert error["detail"] == problem["detail"]
-    if field is not None:
-        assert [error["pointer"] for error in problem["errors"]] == [field]
-    return problem
 
 
 # --- anything at all ---------------------------------------------------------------
@@ -275,7 +257,7 @@ def test_no_bytes_in_a_query_break_a_list(world, client):
         ),
     ],
 )
-def test_a_bad_field_is_named(world, client, ids, address, change, field):
+def test_a_bad_field_is_named(world, client, ids, *, address, change, field):
     method, path = address
     body = {**filled(BODIES[address], ids), **change}
     before = world.head()

@@ -497,7 +497,7 @@ def test_credentials_that_are_good_for_something_else_are_forbidden(world, serve
         assert_detail(served.pole.post("generate", token, json=body), 403)
 
 
-def test_without_a_good_credential_the_answer_is_always_401(world, served):
+def test_without_a_good_credential_the_answer_is_always_401(served):
     body = {"obs": wire(OBS)}
     for token in (None, "hunter2", served.pole.key[:-1], served.pole.key.upper()):
         answer = served.pole.post("get_action", token, json=body)

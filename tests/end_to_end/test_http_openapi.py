@@ -9,8 +9,9 @@ import pytest
 from openapi_spec_validator import validate
 from starlette.routing import Route
 
-import bundles
 from arena_core.domain.errors import Unavailable
+
+import bundles
 from end_to_end.http_world import World, opened, packed
 
 API = "/api/v1"
@@ -190,9 +191,9 @@ def _through_every_operation(checked: Checked, folder) -> None:
     one("POST", f"{at_agent}/connect", params={"wait": 30})
     issued = one("POST", "/tokens", json={"name": "t", "user": "u"})
     for path in (
-        "/projects", at_project, "/experiments", at_experiment, f"{at_experiment}/metrics",
-        f"{at_experiment}/checkpoints", "/agents", at_agent, f"{at_agent}/access",
-        "/tokens", "/events",
+        "/projects", at_project, "/experiments", at_experiment, "/tokens", "/events",
+        f"{at_experiment}/metrics", f"{at_experiment}/checkpoints",
+        "/agents", at_agent, f"{at_agent}/access",
     ):  # fmt: skip
         one("GET", path)
     one("GET", "/agents/sources", params={"kind": "classic"})

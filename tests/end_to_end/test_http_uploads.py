@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 import bundles
-from end_to_end.http_world import asked, opened, packed
-from end_to_end.test_http_errors import assert_problem
+from end_to_end.http_world import asked, assert_problem, opened, packed
 from onnx_models import secret_weights
 
 LIMIT = 1 << 20

@@ -16,6 +16,7 @@ import pytest
 
 import arena_core
 from arena_core.entrypoints.secret_file import master_secret
+
 from bundles import CARTPOLE, observations
 from end_to_end.processes import (
     Client,
@@ -107,7 +108,7 @@ class TestTheMasterSecret:
         assert said.stderr.startswith("Error: ARENA_SECRET_KEY is too short")
         assert "swordfish" not in said.stderr
         with pytest.raises(arena_core.Rejected):
-            arena_core.open("memory:", secret_key="swordfish")
+            arena_core.open("memory:", secret_key="swordfish")  # noqa: S106 -- refused
 
     def test_that_cannot_be_read_is_told_in_a_sentence(self, tmp_path):
         (tmp_path / "key").mkdir(mode=0o700)
@@ -243,7 +244,6 @@ class TestTwoServers:
                 lambda: asked_until_taken_over(client, where), what="it is taken over"
             )
             assert set(taken_over) <= {200, 503}
-            print(taken_over.count(503), len(taken_over))
             assert actions(where.ask(client, OBSERVED)) == RIGHT
 
 

@@ -71,7 +71,7 @@ class Audit:
         return [event_view(r) for r in sorted(events, key=lambda r: r.position)]
 
     def replay(self, at: str | None = None) -> Replayed:
-        """Return the state of everything at a position or time; None: as of the session.
+        """Return the state of everything at a position or time; None: at the session's.
 
         It is folded from the log, not read from the live views.
         """

@@ -97,6 +97,16 @@ def disconnect(
         _say(use.agents.disconnect(find_agent(use, name).id, reason=reason))
 
 
+@agent.command()
+@click.argument("name")
+@store_options
+def access(name: str, store: str | None, blobs: Path | None) -> None:
+    """Show how to call a Deployed agent, its key included, as JSON."""
+    with administration(store, blobs) as arena:
+        use = operator(arena)
+        print_json(use.agents.access(find_agent(use, name).id))
+
+
 @agent.command("rotate-key")
 @click.argument("name")
 @reason_option

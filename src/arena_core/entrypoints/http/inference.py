@@ -148,7 +148,9 @@ class DataPlane:
         if state.deleted or state.status is deployment.Status.UNDEPLOYED:
             raise NotFound(GONE)
         if state.status is deployment.Status.FAILED:
-            raise Unavailable("The deployment has failed: its status says why.")
+            raise Unavailable(
+                "The deployment has failed: the reason of its agent says why."
+            )
         deployed = state.status is deployment.Status.DEPLOYED
         if deployed and self._registry.wait_for(deployment_id, ARRIVAL_S):
             arrived = self._registry.live(deployment_id)

@@ -1,0 +1,148 @@
+"""Audit: what happened, by whose hand, and whether the record is intact."""
+
+import contextlib
+import sqlite3
+
+import pytest
+
+from arena_core.domain.errors import NotFound, Rejected
+from unit.scenes import ANN, MANAGER, STRANGER, Scene
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A scene whose log and checkpoints are files."""
+    scene = Scene.open(tmp_path, store=str(tmp_path / "arena.db"))
+    yield scene
+    scene.arena.close()
+
+
+def test_the_log_is_what_happened_by_whose_hand_and_why(scene):
+    agent = scene.live(scene.agent())
+    scene.arena.on_behalf_of(MANAGER).agents.disconnect(agent.id, reason="maintenance")
+    *_, connected, off = scene.use.audit.timeline(agent.id)
+    assert (connected.name, connected.actor) == (
+        "deployment.connected",
+        "system:supervisor",
+    )
+    assert (off.name, off.actor, off.reason) == (
+        "deployment.disconnected",
+        "user:eve",
+        "maintenance",
+    )
+    assert off.code.startswith("arena-core ")
+    assert off.correlation_id == off.command_id
+    assert off.organisation == "default"
+
+
+def test_a_timeline_holds_agent_and_deployment_in_their_order(scene):
+    agent = scene.live(scene.agent())
+    scene.use.agents.edit(agent.id, name="renamed")
+    scene.live(scene.agent())
+    events = scene.use.audit.timeline(agent.id)
+    assert [e.position for e in events] == sorted(e.position for e in events)
+    assert {e.stream for e in events} == {agent.id, agent.deployment.id}
+    assert [e.name for e in events] == [
+        "agent.checkpoint_frozen", "deployment.created", "deployment.connect_requested",
+        "deployment.connect_claimed", "deployment.parity_checked",
+        "deployment.connected", "agent.renamed",
+    ]  # fmt: skip
+
+
+def test_a_timeline_of_nothing_or_of_another_thing_is_not_found(scene):
+    agent = scene.agent()
+    with pytest.raises(NotFound):
+        scene.arena.at(1).audit.timeline(agent.id)
+    with pytest.raises(NotFound):
+        scene.arena.on_behalf_of(STRANGER).audit.timeline(agent.id)
+
+
+def test_the_log_can_be_read_in_parts_of_one_stream_or_up_to_a_position(scene):
+    agent = scene.agent()
+    whole = list(scene.use.audit.log())
+    assert [e.position for e in whole] == list(range(1, len(whole) + 1))
+    assert list(scene.use.audit.log(limit=0)) == []
+    assert list(scene.use.audit.log(limit=2)) == whole[:2]
+    assert list(scene.use.audit.log(after=2, limit=100)) == whole[2:]
+    of_agent = list(scene.use.audit.log(stream=agent.id))
+    assert of_agent == [e for e in whole if e.stream == agent.id]
+    assert list(scene.arena.at(3).audit.log()) == whole[:3]
+
+
+def test_a_replay_is_the_state_of_then(scene):
+    project = scene.use.projects.create("carts", kind="classic")
+    scene.use.tokens.issue(name="t", user="tom")
+    agent = scene.agent(project=project.id)
+    then = scene.arena.application.core.store.head()
+    live = scene.live(agent)
+    scene.use.projects.edit(project.id, name="boats")
+
+    past = scene.use.audit.replay(str(then))
+    assert past.position == then
+    assert list(past.projects) == [project]
+    assert list(past.agents) == [agent]
+    assert [t.name for t in past.tokens] == ["t"]
+    assert scene.arena.at(then).audit.replay() == past
+    now = scene.use.audit.replay()
+    assert [p.name for p in now.projects] == ["boats"]
+    assert list(now.agents) == [live]
+    assert list(now.experiments) == list(scene.use.experiments.list())
+    first = next(scene.use.audit.log())
+    assert scene.use.audit.replay(first.recorded_at.isoformat()).position >= 1
+    with pytest.raises(Rejected, match="The log ends"):
+        scene.use.audit.replay("9999")
+
+
+# --- whether it is intact ----------------------------------------------------------
+
+
+def test_an_intact_record_has_no_fault(kept):
+    kept.live(kept.agent())
+    assert list(kept.use.audit.verify()) == []
+
+
+@pytest.mark.parametrize("name", ["policy.onnx", "checkpoint.json", "golden.npz"])
+def test_a_damaged_checkpoint_is_found_at_the_event_that_names_it(kept, tmp_path, name):
+    agent = kept.agent()
+    digest = agent.checkpoint.digest
+    (stored,) = tmp_path.glob(f"arena.db.blobs/*/{digest}/files/{name}")
+    stored.chmod(0o600)
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    stored.write_bytes(content)
+
+    (fault,) = kept.use.audit.verify()
+
+    events = {e.position: e for e in kept.use.audit.log()}
+    assert events[fault.position].name == "experiment.checkpoint_written"
+    assert events[fault.position].data.digest == digest
+    assert fault.detail.startswith(f"Checkpoint {digest}: ")
+
+
+def test_a_checkpoint_that_is_gone_is_found_once_though_two_events_name_it(scene):
+    agent = scene.agent()
+    scene.arena.application.core.blobs._bundles.clear()
+    (fault,) = scene.use.audit.verify()
+    assert fault.detail == (
+        f"Checkpoint {agent.checkpoint.digest}: There is no such checkpoint."
+    )
+
+
+def test_a_damaged_chain_is_found_and_the_checkpoints_are_not_looked_at(kept, tmp_path):
+    kept.agent()
+    kept.arena.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "arena.db")) as raw:
+        named = raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        for (trigger,) in named.fetchall():
+            raw.execute(f"DROP TRIGGER {trigger}")
+        raw.execute(
+            "UPDATE arena_events SET state = replace(state, ?, ?) WHERE rowid = 2",
+            (b"CartPole", b"CartHole"),
+        )
+        raw.commit()
+
+    again = Scene.open(tmp_path, store=str(tmp_path / "arena.db"))
+    faults = list(again.use.audit.verify())
+    again.arena.close()
+    assert [fault.position for fault in faults] == [2]
+    assert ANN.organisation not in faults[0].detail
