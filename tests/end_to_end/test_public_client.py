@@ -354,7 +354,7 @@ def test_an_agent_that_failed_is_unavailable(client, server, control, bundle):
     assert state["status"] == "Failed"
     url = f"http://{server.address}/inference/{state['id']}"
     met = client("call", url=url, key="any")
-    detail = "The deployment has failed: its status says why."
+    detail = "The deployment has failed: the reason of its agent says why."
     _check_nothing_answers(met, 503, detail)
 
 

@@ -33,6 +33,11 @@ class Closed:
         raise AssertionError("the environment was looked at")
     __getitem__ = __setitem__ = __contains__ = __iter__ = __getattr__ = refuse
 
+    def get(self, name, default=None):
+        # click has its words translated, which asks for the language.
+        asks = sys._getframe(1).f_globals["__name__"]
+        return default if asks == "gettext" else self.refuse()
+
 def refuse(event, arguments):
     if event == "open":
         path, mode, flags = arguments

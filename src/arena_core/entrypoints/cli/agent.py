@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import click
+from attrs import evolve
 
 from arena_core.application.agents import is_pending
 from arena_core.application.resources import AgentView
+from arena_core.domain.ids import AgentId, deployment_of
 from arena_core.entrypoints.cli.options import (
     administration,
     find_agent,
@@ -101,10 +103,17 @@ def disconnect(
 @click.argument("name")
 @store_options
 def access(name: str, store: str | None, blobs: Path | None) -> None:
-    """Show how to call a Deployed agent, its key included, as JSON."""
+    """Show how to call a Deployed agent, its key included, as JSON.
+
+    The endpoint is below the URL of the server, or whole if ARENA_PUBLIC_URL says it.
+    """
     with administration(store, blobs) as arena:
         use = operator(arena)
-        print_json(use.agents.access(find_agent(use, name).id))
+        found = find_agent(use, name)
+        view = use.agents.access(found.id)
+        path = f"/inference/{deployment_of(AgentId(found.id))}"
+        endpoint = (arena.settings.public_url or "").rstrip("/") + path
+        print_json(evolve(view, endpoint=endpoint))
 
 
 @agent.command("rotate-key")

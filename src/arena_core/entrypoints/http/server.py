@@ -10,6 +10,8 @@ from starlette.types import ASGIApp
 
 DRAIN_S = 10
 BACKLOG = 2048
+KEEP_ALIVE_S = 30
+"""An environment may take its time between two steps."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -32,6 +34,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=DRAIN_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
             )
         )
         self._listener = listener
