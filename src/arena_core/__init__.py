@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-from arena_core.application.agents import best, final, specific
 from arena_core.application.experiments import dataset, gym
+from arena_core.application.freezing import best, final, specific
 from arena_core.application.ports import MetricPoint
 from arena_core.domain.errors import (
     ArenaError,

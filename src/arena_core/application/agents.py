@@ -7,7 +7,13 @@ from uuid import UUID
 
 from attrs import frozen
 
-from arena_core.application.experiments import Experiments, source_label
+from arena_core.application.freezing import (
+    Naming,
+    SourceView,
+    deployment_creation,
+    frozen_checkpoint,
+    sources,
+)
 from arena_core.application.handling import Change
 from arena_core.application.keys import DeploymentKeys
 from arena_core.application.ports import Row
@@ -19,51 +25,24 @@ from arena_core.application.resources import (
 )
 from arena_core.application.serving import Registry
 from arena_core.application.session import ALL, Page, Paging, Session, page
-from arena_core.domain import agent, deployment, experiment, project
+from arena_core.domain import agent, deployment
 from arena_core.domain.algorithms import is_multi_agent, is_recurrent
-from arena_core.domain.errors import Ambiguous, Conflict, NotFound, Rejected
+from arena_core.domain.errors import Ambiguous, Conflict, NotFound
 from arena_core.domain.ids import AgentId, deployment_of
 from arena_core.domain.values import (
     CheckpointChoice,
-    CheckpointType,
     Family,
     ProjectKind,
-    SourceKind,
-    choose,
     one_of,
-    trimmed,
 )
 
 RESTORE_WINDOW = timedelta(days=30)
-
-
-def best() -> CheckpointChoice:
-    """Choose the checkpoint with the highest evaluation score."""
-    return CheckpointChoice(CheckpointType.BEST)
-
-
-def final() -> CheckpointChoice:
-    """Choose the checkpoint with the largest step."""
-    return CheckpointChoice(CheckpointType.FINAL)
-
-
-def specific(step: int) -> CheckpointChoice:
-    """Choose the checkpoint at `step`."""
-    return CheckpointChoice(CheckpointType.SPECIFIC, step)
 
 
 def is_pending(found: AgentView) -> bool:
     """Say whether a Connect of the agent is outstanding."""
     state = found.deployment
     return state is not None and state.status is deployment.Status.PENDING
-
-
-@frozen
-class SourceView:
-    """An experiment that an agent can be made of, and how to show it."""
-
-    experiment_id: UUID
-    label: str
 
 
 @frozen
@@ -76,17 +55,7 @@ class Agents:
 
     def sources(self, kind: ProjectKind | str) -> Sequence[SourceView]:
         """Return the experiments with checkpoints, in projects of one kind."""
-        wanted = one_of(ProjectKind, kind, field="kind")
-        of_kind = {
-            row.id
-            for row in self.session.query(project.KIND)
-            if row.state.kind is wanted
-        }
-        return [
-            SourceView(row.id, source_label(row.state, wanted))
-            for row in self.session.query(experiment.KIND)
-            if row.parent in of_kind and row.state.checkpoints
-        ]
+        return sources(self.session, one_of(ProjectKind, kind, field="kind"))
 
     def create(
         self,
@@ -104,28 +73,15 @@ class Agents:
         advanced for a dataset or a language model, classic for an environment.
         A classic agent has its deployment, Undeployed, from the beginning.
         """
-        row = self.session.find(experiment.KIND, experiment_id)
-        state: experiment.Experiment = row.state
-        name = trimmed(name)
-        chosen_kind = self._kind(
-            state, None if kind is None else one_of(ProjectKind, kind, field="kind")
+        wanted = None if kind is None else one_of(ProjectKind, kind, field="kind")
+        freeze = frozen_checkpoint(
+            self.session, experiment_id, checkpoint, Naming(name, description), wanted
         )
-        checkpoints = Experiments(self.session).checkpoints(experiment_id)
-        chosen = choose(checkpoint, checkpoints)
-        agent_id = AgentId(self.session.core.new_id())
-        freeze = agent.FreezeCheckpoint(
-            agent_id,
-            chosen_kind,
-            name,
-            description,
-            _origin(state),
-            agent.Frozen(checkpoint.type, chosen.step, chosen.digest, chosen.scores),
-        )
-        changes = [Change(agent, agent_id, freeze)]
-        if chosen_kind is ProjectKind.CLASSIC:
-            changes.append(_creation(freeze))
+        changes = [Change(agent, freeze.agent_id, freeze)]
+        if freeze.kind is ProjectKind.CLASSIC:
+            changes.append(deployment_creation(freeze))
         self.session.execute(*changes)
-        return self.get(agent_id)
+        return self.get(freeze.agent_id)
 
     def get(self, agent_id: UUID) -> AgentView:
         """Return the agent.  Raises `NotFound`."""
@@ -214,7 +170,7 @@ class Agents:
         stream = deployment_of(AgentId(agent_id))
         changes = [Change(deployment, stream, deployment.Connect())]
         if self._deployment(agent_id) is None:
-            changes.insert(0, _creation(row.state))
+            changes.insert(0, deployment_creation(row.state))
         self._execute(agent_id, changes, reason)
         return self.get(agent_id)
 
@@ -269,27 +225,6 @@ class Agents:
 
     # --- inside ----------------------------------------------------------------------
 
-    def _kind(
-        self, state: experiment.Experiment, wanted: ProjectKind | None
-    ) -> ProjectKind:
-        if wanted is None:
-            return _kind_by_source(state.setup)
-        row = self.session.rows.get(state.project_id)
-        state_kind: ProjectKind | None = None if row is None else row.state.kind
-        if state_kind is wanted:
-            return wanted
-        if not self.sources(wanted):
-            raise Rejected(
-                f"There is no experiment with checkpoints in any project of the kind "
-                f"{wanted.title}: train one first.",
-                field="kind",
-            )
-        raise Rejected(
-            f"The experiment is not in a project of the kind {wanted.title}: choose "
-            "one that is.",
-            field="experiment_id",
-        )
-
     def _execute(
         self, agent_id: UUID, changes: Sequence[Change], reason: str | None
     ) -> None:
@@ -333,28 +268,3 @@ class Agents:
             f"{len(fitting)} agents are called {name}: {story}. Name the experiment or "
             "the project too, or use the id."
         )
-
-
-def _kind_by_source(setup: experiment.Setup) -> ProjectKind:
-    by_dataset = setup.source is not None and setup.source.kind is SourceKind.DATASET
-    if by_dataset or setup.family is not Family.RL:
-        return ProjectKind.ADVANCED
-    return ProjectKind.CLASSIC
-
-
-def _origin(state: experiment.Experiment) -> agent.Origin:
-    return agent.Origin(
-        state.id,
-        state.name,
-        state.project_id,
-        state.setup.algorithm,
-        state.setup.family,
-        state.setup.base_model,
-    )
-
-
-def _creation(state: agent.Agent | agent.FreezeCheckpoint) -> Change:
-    agent_id = state.id if isinstance(state, agent.Agent) else state.agent_id
-    stream = deployment_of(agent_id)
-    command = deployment.CreateDeployment(stream, agent_id, state.checkpoint.digest)
-    return Change(deployment, stream, command)

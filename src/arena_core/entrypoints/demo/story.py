@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from arena_core.application.agents import best
 from arena_core.application.experiments import gym
+from arena_core.application.freezing import best
 from arena_core.application.resources import AgentView
 from arena_core.domain.errors import Unauthenticated
 from arena_core.domain.ids import Digest

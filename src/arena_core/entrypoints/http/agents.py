@@ -8,7 +8,8 @@ from uuid import UUID
 import msgspec
 from attrs import evolve
 
-from arena_core.application.agents import SourceView, is_pending
+from arena_core.application.agents import is_pending
+from arena_core.application.freezing import SourceView
 from arena_core.application.resources import AccessView, AgentView
 from arena_core.application.session import Page
 from arena_core.domain.values import CheckpointChoice, CheckpointType, Role

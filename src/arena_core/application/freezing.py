@@ -1,0 +1,135 @@
+"""Making an agent of an experiment's checkpoint: of which one, and of which kind."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.application.experiments import Experiments, source_label
+from arena_core.application.handling import Change
+from arena_core.application.session import Session
+from arena_core.domain import agent, deployment, experiment, project
+from arena_core.domain.errors import Rejected
+from arena_core.domain.ids import AgentId, deployment_of
+from arena_core.domain.values import (
+    CheckpointChoice,
+    CheckpointType,
+    Family,
+    ProjectKind,
+    SourceKind,
+    choose,
+    trimmed,
+)
+
+
+def best() -> CheckpointChoice:
+    """Choose the checkpoint with the highest evaluation score."""
+    return CheckpointChoice(CheckpointType.BEST)
+
+
+def final() -> CheckpointChoice:
+    """Choose the checkpoint with the largest step."""
+    return CheckpointChoice(CheckpointType.FINAL)
+
+
+def specific(step: int) -> CheckpointChoice:
+    """Choose the checkpoint at `step`."""
+    return CheckpointChoice(CheckpointType.SPECIFIC, step)
+
+
+@frozen
+class SourceView:
+    """An experiment that an agent can be made of, and how to show it."""
+
+    experiment_id: UUID
+    label: str
+
+
+@frozen
+class Naming:
+    """How a new agent is called."""
+
+    name: str
+    description: str
+
+
+def sources(session: Session, kind: ProjectKind) -> Sequence[SourceView]:
+    """Return the experiments with checkpoints, in projects of one kind."""
+    of_kind = {row.id for row in session.query(project.KIND) if row.state.kind is kind}
+    return [
+        SourceView(row.id, source_label(row.state, kind))
+        for row in session.query(experiment.KIND)
+        if row.parent in of_kind and row.state.checkpoints
+    ]
+
+
+def frozen_checkpoint(
+    session: Session,
+    experiment_id: UUID,
+    choice: CheckpointChoice,
+    naming: Naming,
+    kind: ProjectKind | None,
+) -> agent.FreezeCheckpoint:
+    """Return the command that makes the agent.  Raises `Rejected` or `NotFound`.
+
+    `kind`: what the experiment's project must be; None: decided by its source.
+    """
+    state: experiment.Experiment = session.find(experiment.KIND, experiment_id).state
+    name = trimmed(naming.name)
+    decided = _kind(session, state, kind)
+    chosen = choose(choice, Experiments(session).checkpoints(experiment_id))
+    return agent.FreezeCheckpoint(
+        AgentId(session.core.new_id()),
+        decided,
+        name,
+        naming.description,
+        _origin(state),
+        agent.Frozen(choice.type, chosen.step, chosen.digest, chosen.scores),
+    )
+
+
+def _kind(
+    session: Session, state: experiment.Experiment, wanted: ProjectKind | None
+) -> ProjectKind:
+    if wanted is None:
+        return _kind_by_source(state.setup)
+    row = session.rows.get(state.project_id)
+    state_kind: ProjectKind | None = None if row is None else row.state.kind
+    if state_kind is wanted:
+        return wanted
+    if not sources(session, wanted):
+        raise Rejected(
+            f"There is no experiment with checkpoints in any project of the kind "
+            f"{wanted.title}: train one first.",
+            field="kind",
+        )
+    raise Rejected(
+        f"The experiment is not in a project of the kind {wanted.title}: choose "
+        "one that is.",
+        field="experiment_id",
+    )
+
+
+def _kind_by_source(setup: experiment.Setup) -> ProjectKind:
+    by_dataset = setup.source is not None and setup.source.kind is SourceKind.DATASET
+    if by_dataset or setup.family is not Family.RL:
+        return ProjectKind.ADVANCED
+    return ProjectKind.CLASSIC
+
+
+def _origin(state: experiment.Experiment) -> agent.Origin:
+    return agent.Origin(
+        state.id,
+        state.name,
+        state.project_id,
+        state.setup.algorithm,
+        state.setup.family,
+        state.setup.base_model,
+    )
+
+
+def deployment_creation(state: agent.Agent | agent.FreezeCheckpoint) -> Change:
+    agent_id = state.id if isinstance(state, agent.Agent) else state.agent_id
+    stream = deployment_of(agent_id)
+    command = deployment.CreateDeployment(stream, agent_id, state.checkpoint.digest)
+    return Change(deployment, stream, command)
