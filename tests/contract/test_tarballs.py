@@ -116,10 +116,12 @@ def test_a_member_with_times_in_pax_headers_is_unpacked(unpacked):
     assert unpacked(data) == {"a": b"x"}
 
 
-@pytest.mark.parametrize("tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_a_name_of_200_characters_is_unpacked(unpacked, tar_format):
-    name = "d" * 99 + "/" + "n" * 100
-    assert unpacked(tar(*GOOD, member(name, b"x"), tar_format=tar_format)) == {
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_a_name_of_200_characters_is_unpacked_and_those_after_it(unpacked, tar_format):
+    name = "d" * 100 + "/" + "n" * 99
+    assert unpacked(tar(member(name, b"x"), *GOOD, tar_format=tar_format)) == {
         **FILES,
         name: b"x",
     }

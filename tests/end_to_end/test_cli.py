@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -194,6 +195,8 @@ class TestServe:
             asking = [begun(server, len(body)) for _ in range(8)]
             server.signal(number)
             eventually(lambda: is_refused(server.address), what="it takes no more")
+            # Slow callers are waited for, longer than a server's own work takes.
+            time.sleep(0.5)
             for connection in asking:
                 connection.send(body)
             answers = [connection.getresponse() for connection in asking]

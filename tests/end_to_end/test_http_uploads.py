@@ -306,8 +306,8 @@ def test_an_upload_that_is_announced_too_large_is_not_read(place):
 def test_an_upload_is_counted_while_it_comes(place):
     read = []
 
-    def endless():
-        while True:
+    def a_lot():
+        for _ in range(500):
             read.append(100_000)
             yield {"type": "http.request", "body": b"a" * 100_000, "more_body": True}
 
@@ -318,7 +318,7 @@ def test_an_upload_is_counted_while_it_comes(place):
         place.path,
         query="step=1",
         headers=credentials(place),
-        messages=endless(),
+        messages=a_lot(),
     )
     assert answer.status == 413
     assert sum(read) <= LIMIT + 100_000

@@ -156,24 +156,22 @@ def another_writer(path: Path) -> Iterator[None]:
             process.wait(30)
 
 
+@pytest.fixture
+def disk(tmp_path) -> Path:
+    """Return where a process with mounts of its own can have a small disk."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", folder]
+    if not shutil.which("unshare") or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no mounts of one's own here")
+    return folder
+
+
 class TestAFullDisk:
-    @pytest.mark.skipif(
-        not shutil.which("unshare")
-        or subprocess.run(
-            ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"],
-            check=False,
-            capture_output=True,
-        ).returncode
-        != 0,
-        reason="needs a mount of its own",
-    )
-    def test_refuses_writes_with_507_and_the_server_serves_on(self, place):
-        disk = place.folder / "disk"
-        disk.mkdir()
-        with serving(Place(place.folder, disk)) as server:
+    def test_refuses_writes_with_507_and_the_server_serves_on(self, tmp_path, disk):
+        with serving(Place(tmp_path, disk)) as server:
             client = server.client()
-            inside = Path(f"/proc/{server.pid}/root{disk}")
-            ballast = inside / "ballast"
+            ballast = Path(f"/proc/{server.pid}/root{disk}/ballast")
             fill_up(ballast)
             answer = client.ask("POST", "/api/v1/projects", PROJECT)
             assert answer.status == 507, answer

@@ -5,9 +5,9 @@ so small that they meet; one that is added later is tried without a word here.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from contextlib import suppress
 from functools import cache, reduce
 from itertools import product
 from types import ModuleType, UnionType

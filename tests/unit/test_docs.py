@@ -1,5 +1,6 @@
 """The documents are true: what they link to is there, what they show runs."""
 
+import asyncio
 import re
 import runpy
 import sqlite3
@@ -10,6 +11,8 @@ import pytest
 import arena_core
 from arena_core.entrypoints.cli.main import cli
 from arena_core.entrypoints.settings import Settings
+
+import bundles
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -200,3 +203,48 @@ def test_every_command_that_is_shown_exists():
             assert command is not None, f"{named(page)}: arena-core {first}"
             known = getattr(command, "commands", None)
             assert known is None or second in known, f"{named(page)}: {first} {second}"
+
+
+def test_a_back_up_made_as_the_page_says_is_whole_and_serves_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    store = tmp_path / "arena.db"
+    bundles.cartpole(tmp_path / "bundle")
+    with arena_core.open(store) as arena:
+        project = arena.projects.create("cartpole")
+        experiment = arena.experiments.create(project.id, name="ppo", algorithm="PPO")
+        arena.experiments.add_checkpoint(experiment.id, step=1, path="bundle")
+        agent = arena.agents.create(
+            "balancer", experiment.id, checkpoint=arena_core.final()
+        )
+        arena.agents.connect(agent.id)
+        key = arena.agents.access(agent.id).api_key
+        run(DOCS / "operations.md")["back_up"](store, tmp_path / "copy")
+    with arena_core.open(tmp_path / "copy" / "arena.db") as restored:
+        assert list(restored.audit.verify()) == []
+        assert restored.inference(agent.id).get_action([0.0] * 4) in (0, 1)
+        assert restored.agents.access(agent.id).api_key == key
+
+
+def test_the_program_of_the_operations_page_answers_under_its_prefix(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    app = run(DOCS / "operations.md")["app"]
+    statuses = []
+
+    async def ask():
+        async with app.router.lifespan_context(app):
+            scope = {"type": "http", "method": "GET", "path": "/arena/livez"}
+            scope |= {"headers": [], "query_string": b"", "root_path": ""}
+            await app(scope, receive, send)
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    asyncio.run(ask())
+    assert statuses[0] == 200

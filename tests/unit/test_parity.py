@@ -259,3 +259,8 @@ def test_a_bundle_without_a_trace_connects_and_says_that_it_is_unchecked(scene):
     live = scene.live(scene.agent(bundle=scene.bundle(with_golden=False)))
     assert live.deployment.connected
     assert live.deployment.parity == UNCHECKED
+
+
+def test_a_verdict_without_a_difference_is_told_plainly():
+    plain = "The golden trace was not answered as in training."
+    assert sentence(Parity(Verdict.FAILED)) == plain

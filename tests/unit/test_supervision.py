@@ -8,6 +8,7 @@ import pytest
 import arena_core
 from arena_core import best
 from arena_core.adapters.rows.memory import MemoryRowStore
+from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
 from arena_core.application import supervision
 from arena_core.application.supervision import LEASE, MOST_ATTEMPTS
 from arena_core.domain.deployment import Status, Verdict
@@ -300,17 +301,14 @@ def test_a_worker_whose_model_was_dropped_loads_it_again(world, ann, agent):
 # --- what cannot be ----------------------------------------------------------------
 
 
-def test_weights_that_cannot_be_loaded_fail_with_the_reason(ann, tmp_path):
-    folder = bundles.cartpole(tmp_path / "broken")
-    (folder / "policy.onnx").write_bytes(b"no weights")
-    agent = an_agent(ann, folder)
-    ann.use.agents.connect(agent.id)
+def test_weights_that_cannot_be_loaded_here_fail_with_the_reason(ann, agent):
+    ann.supervisor._load_runtime = OnnxLoader(Device.CPU, largest_bytes=10)
     ann.pass_()
     found = ann.deployment(agent.id)
     assert found.status is Status.FAILED
     (failed,) = events(ann, agent.id, "connect_failed")
     assert failed.reason == found.reason
-    assert "weights" in failed.reason
+    assert "at most 10 are accepted" in failed.reason
     ann.pass_()
     assert len(events(ann, agent.id, "connect_claimed")) == 1
 

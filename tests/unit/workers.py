@@ -107,6 +107,7 @@ class Worker:
             Views(world.store, world.rows),
             world.metrics,
             world.blobs,
+            lambda manifest, weights: ONNX(manifest, weights).close(),
             lambda: world.now,
             uuid4,
         )

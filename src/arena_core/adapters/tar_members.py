@@ -12,7 +12,7 @@ from typing import BinaryIO, NoReturn
 
 from attrs import frozen
 
-from arena_core.application.filenames import MOST_SEGMENTS, shown
+from arena_core.application.filenames import shown
 from arena_core.domain.errors import Rejected, TooLarge
 
 BLOCK_BYTES = 512
@@ -189,8 +189,6 @@ def _segments(name: str, *, is_folder: bool) -> tuple[str, ...]:
     segments = tuple(inner.removeprefix("./").split("/"))
     if any(segment in {"", ".", ".."} for segment in segments):
         _refuse(name, "has a name that leads elsewhere")
-    if len(segments) > MOST_SEGMENTS + 1:
-        _refuse(name, f"lies more than {MOST_SEGMENTS} levels deep")
     return segments
 
 

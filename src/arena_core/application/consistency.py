@@ -19,6 +19,11 @@ from arena_core.domain.values import Family
 
 def check(manifest: Manifest) -> None:
     """Raise `Rejected` unless family, head, spaces, signature and normaliser agree."""
+    if len(manifest.signature.inputs) != 1:
+        raise Rejected(
+            "The weights must have exactly one input, the observation.",
+            field="signature.inputs",
+        )
     _check_family(manifest)
     _check_observations(manifest)
 

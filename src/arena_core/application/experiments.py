@@ -170,13 +170,7 @@ class Experiments:
         # Before anything is kept, or a refusal would come after the event.
         metric_points.check_step(step)
         metric_points.check(points)
-        manifest = bundles.check(Path(path))
-        if manifest.family is not state.setup.family:
-            raise Rejected(
-                f"The bundle is of the family {manifest.family.value}, the experiment "
-                f"of {state.setup.family.value}: both must agree.",
-                field="checkpoint.json: family",
-            )
+        self._check(Path(path), state.setup.family)
         blobs = self.session.core.blobs
         digest = blobs.put(Path(path))
         size_bytes = sum(blobs.sizes(digest).values())
@@ -233,6 +227,21 @@ class Experiments:
         return self.session.core.metrics.points(
             ExperimentId(experiment_id), names=names, up_to=self.session.as_of
         )
+
+    def _check(self, folder: Path, family: Family) -> None:
+        """Raise `Rejected` unless the bundle could be served, as far as can be seen.
+
+        What it answers is compared with training later, at each Connect.
+        """
+        manifest = bundles.check(folder)
+        if manifest.family is not family:
+            raise Rejected(
+                f"The bundle is of the family {manifest.family.value}, the experiment "
+                f"of {family.value}: both must agree.",
+                field="checkpoint.json: family",
+            )
+        weights = (folder / manifest.weights).read_bytes()
+        self.session.core.inspect(manifest, weights)
 
     def _execute(self, experiment_id: UUID, command: object) -> None:
         self.session.execute(Change(experiment, experiment_id, command))

@@ -260,6 +260,11 @@ def _fitting(array: Array, spec: TensorSpec, name: str) -> Array:
         raise Rejected(
             f"{name} must have the shape ({wanted}), not {array.shape}.", field=name
         )
+    if array.dtype.kind not in ("biuf" if spec.dtype.startswith("float") else "biu"):
+        raise Rejected(
+            f"{name} must hold numbers that fit {spec.dtype}, not {array.dtype}.",
+            field=name,
+        )
     if not np.isfinite(array).all():
         raise Rejected(f"{name} holds a number that is not finite.", field=name)
     return array

@@ -329,6 +329,12 @@ class RuntimeLoader(Protocol):
         ...
 
 
+class Inspection(Protocol):
+    def __call__(self, manifest: Manifest, weights: bytes) -> None:
+        """Raise `Rejected` unless a runtime would load `weights` as `manifest` says."""
+        ...
+
+
 # --- who serves ------------------------------------------------------------------
 
 

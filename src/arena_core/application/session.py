@@ -12,6 +12,7 @@ from arena_core.application.ports import (
     Clock,
     Context,
     EventStore,
+    Inspection,
     MetricStore,
     Query,
     Row,
@@ -31,6 +32,7 @@ class Core:
     views: Views
     metrics: MetricStore
     blobs: BlobStore
+    inspect: Inspection
     clock: Clock
     new_id: Callable[[], UUID]
 

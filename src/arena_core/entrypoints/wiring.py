@@ -29,12 +29,14 @@ from arena_core.application.ports import (
     MetricStore,
     Presence,
     RowStore,
+    RuntimeLoader,
 )
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
 from arena_core.application.use_cases import Application
 from arena_core.application.views import Views
+from arena_core.domain.checkpoint import Manifest
 from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import WorkerId
 from arena_core.domain.release import VERSION
@@ -69,6 +71,8 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
         kept = _kept(settings, resources)
         worker = WorkerId(uuid4())
         keys = DeploymentKeys(kept.secret)
+        device = one_of(Device, settings.device, field="device")
+        loader = OnnxLoader(device, settings.threads)
         registry = Registry(keys, worker)
         core = Core(
             kept.store,
@@ -76,11 +80,10 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             Views(kept.store, kept.rows),
             kept.metrics,
             kept.blobs,
+            partial(_inspect, loader),
             utc_now,
             uuid4,
         )
-        device = one_of(Device, settings.device, field="device")
-        loader = OnnxLoader(device, settings.threads)
         supervisor = Supervisor(core, registry, kept.presence, loader, worker)
         limits = Limits(total_bytes=settings.max_upload_bytes)
         arena = Arena(
@@ -93,6 +96,10 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
     if serve:
         supervisor.start()
     return arena
+
+
+def _inspect(loader: RuntimeLoader, manifest: Manifest, weights: bytes) -> None:
+    loader(manifest, weights).close()
 
 
 def _kept(settings: Settings, resources: ExitStack) -> Kept:

@@ -1,0 +1,283 @@
+"""Calls of the data plane, from the bytes of a request to the bytes of its answer."""
+
+import json
+
+import numpy as np
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arena_core.application import inference
+from arena_core.application.inference import Model
+from arena_core.application.npy import from_base64, to_base64
+from arena_core.domain.checkpoint import Box, Discrete, Head
+from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.values import Family
+from unit.models import ONNX, load
+
+import bundles
+import onnx_models
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return load(bundles.cartpole(tmp_path_factory.mktemp("policy")))
+
+
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory):
+    return load(bundles.pendulum(tmp_path_factory.mktemp("pendulum")))
+
+
+@pytest.fixture(scope="module")
+def regressor(tmp_path_factory):
+    return load(bundles.regressor(tmp_path_factory.mktemp("regressor")))
+
+
+def body(**leaves):
+    encoded = {
+        name: to_base64(leaf) if isinstance(leaf, np.ndarray) else leaf
+        for name, leaf in leaves.items()
+    }
+    return json.dumps(encoded).encode()
+
+
+def act(model, **leaves):
+    answer = json.loads(inference.get_action(model, body(**leaves)))
+    assert answer.keys() == {"action"}
+    return from_base64(answer["action"], field="action")
+
+
+def refused(call, model, request):
+    with pytest.raises(Rejected) as caught:
+        call(model, request)
+    assert not set("[]") & set(str(caught.value))
+    return caught.value
+
+
+OBS = bundles.observations(5, 4)
+
+
+# --- get_action --------------------------------------------------------------------
+
+
+def test_the_greedy_action_of_every_row_is_answered(policy):
+    actions = act(policy, obs=OBS)
+    assert actions.tolist() == bundles.CARTPOLE(OBS).argmax(axis=1).tolist()
+    assert actions.dtype == np.int64
+
+
+def test_nulls_and_unknown_keys_change_nothing(policy):
+    more = {"action_mask": None, "hidden_state": None, "batch_size": 5, "other": 1}
+    assert act(policy, obs=OBS, **more).tolist() == act(policy, obs=OBS).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float32", "float64"])
+def test_a_mask_of_any_number_allows_what_is_not_zero(policy, dtype):
+    greedy = bundles.CARTPOLE(OBS).argmax(axis=1)
+    mask = (greedy[:, None] != np.arange(2)).astype(dtype)
+    assert act(policy, obs=OBS, action_mask=mask).tolist() == (1 - greedy).tolist()
+    everything = np.ones((5, 2), dtype)
+    assert act(policy, obs=OBS, action_mask=everything).tolist() == greedy.tolist()
+
+
+@given(st.data())
+def test_no_action_that_a_mask_forbids_is_ever_taken(policy, data):
+    rows = data.draw(st.integers(1, 4))
+    mask = np.array(
+        data.draw(
+            st.lists(
+                st.sampled_from([(0, 1), (1, 0), (1, 1)]), min_size=rows, max_size=rows
+            )
+        )
+    )
+    actions = act(policy, obs=bundles.observations(rows, 4), action_mask=mask)
+    assert mask[np.arange(rows), actions].all()
+
+
+def test_a_mask_that_allows_nothing_is_refused_and_names_the_first_such_row(policy):
+    mask = np.ones((5, 2))
+    mask[[2, 4]] = 0
+    error = refused(inference.get_action, policy, body(obs=OBS, action_mask=mask))
+    assert str(error) == "action_mask allows no action in row 2."
+    assert error.field == "action_mask"
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 2), (2,), (5, 2, 1)])
+def test_a_mask_of_another_shape_is_refused(policy, shape):
+    request = body(obs=OBS, action_mask=np.ones(shape))
+    error = refused(inference.get_action, policy, request)
+    assert "action_mask must have the shape (5, 2)" in str(error)
+
+
+def test_a_mask_for_actions_that_are_not_chosen_by_scores_is_refused(pendulum):
+    request = body(obs=bundles.observations(1, 3), action_mask=np.ones((1, 1)))
+    error = refused(inference.get_action, pendulum, request)
+    assert "leave it out" in str(error)
+
+
+def test_a_box_of_actions_is_never_left(pendulum):
+    obs = bundles.observations(7, 3)
+    actions = act(pendulum, obs=obs)
+    assert (actions.shape, actions.dtype) == ((7, 1), np.float32)
+    raw = bundles.PENDULUM(obs)
+    assert np.allclose(actions, np.clip(raw, -2, 2), rtol=1e-5)
+    assert (np.abs(raw) > 2).any()
+
+
+def test_a_batch_size_that_is_not_that_of_the_rows_is_refused(policy):
+    error = refused(inference.get_action, policy, body(obs=OBS, batch_size=4))
+    assert str(error) == "batch_size is 4, but obs has 5 rows."
+
+
+@pytest.mark.parametrize(
+    ("request_body", "field"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[]", None),
+        (b"{}", None),
+        (b'{"obs": "', None),
+        (b"[" * 100_000, None),
+        (b'{"obs": ["a"], "batch_size": "five"}', None),
+        (b"\xff", None),
+        (b'{"obs": "\xff"}', None),
+        (b'{"obs": null}', "obs"),
+        (b'{"obs": {"a": "b"}}', "obs"),
+        (b'{"obs": [1, 2, 3, 4]}', "obs"),
+        (b'{"obs": "????"}', "obs"),
+        (b'{"obs": "", "action_mask": 7}', "obs"),
+        (body(obs=OBS, action_mask=7), "action_mask"),
+        (body(obs=OBS[:0]), "obs"),
+        (body(obs=OBS[:, :3]), "obs"),
+        (body(obs=OBS[0]), "obs"),
+        (body(obs=np.full((1, 4), np.nan, "f4")), "obs"),
+    ],
+)
+def test_what_is_malformed_is_refused_in_a_plain_sentence(policy, request_body, field):
+    error = refused(inference.get_action, policy, request_body)
+    assert error.field == field
+
+
+def test_an_action_that_starts_elsewhere_is_counted_from_there(policy):
+    space = Discrete(2, start=5, dtype="int32")
+    shifted = Model.of(evolve(policy.manifest, action_space=space), policy.runtime)
+    actions = act(shifted, obs=OBS)
+    assert (actions - 5).tolist() == act(policy, obs=OBS).tolist()
+    assert actions.dtype == np.int32
+
+
+def test_weights_that_answer_the_action_itself_are_taken_at_their_word(policy):
+    manifest = evolve(policy.manifest, head=Head.ACTION)
+    model = Model.of(manifest, policy.runtime)
+    raw = bundles.CARTPOLE(OBS)
+    assert np.allclose(act(model, obs=OBS), raw, rtol=1e-4, atol=1e-5)
+    refused(inference.get_action, model, body(obs=OBS, action_mask=np.ones((5, 2))))
+
+
+# --- predict -----------------------------------------------------------------------
+
+
+def predict(model, inputs):
+    return json.loads(inference.predict(model, body(inputs=inputs)))
+
+
+def test_a_prediction_has_a_result_for_every_row(regressor):
+    inputs = bundles.observations(6, 3)
+    answer = predict(regressor, inputs)
+    assert answer.keys() == {"results", "batch_size", "inference_time_ms", "success"}
+    assert (answer["batch_size"], answer["success"]) == (6, True)
+    assert answer["inference_time_ms"] >= 0
+    results = from_base64(answer["results"], field="results")
+    assert np.allclose(results, bundles.REGRESSOR(inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float64"])
+def test_inputs_of_any_number_are_taken_as_the_weights_want_them(regressor, dtype):
+    inputs = np.eye(3).astype(dtype)
+    results = from_base64(predict(regressor, inputs)["results"], field="results")
+    assert np.allclose(results, bundles.REGRESSOR(np.eye(3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (np.ones((2, 4), "f4"), "must have the shape (any, 3), not (2, 4)"),
+        (np.ones(3, "f4"), "must have the shape (any, 3), not (3,)"),
+        (np.ones((0, 3), "f4"), "must have the shape (any, 3), not (0, 3)"),
+        (np.full((1, 3), np.inf, "f4"), "holds a number that is not finite"),
+    ],
+)
+def test_inputs_that_the_weights_cannot_take_are_refused(regressor, inputs, said):
+    error = refused(inference.predict, regressor, body(inputs=inputs))
+    assert said in str(error)
+    assert error.field == "inputs"
+
+
+@pytest.mark.parametrize("inputs", [np.array([["a", "b", "c"]]), np.ones((1, 3), "c8")])
+def test_inputs_that_are_no_numbers_are_refused(regressor, inputs):
+    with pytest.raises(Rejected, match="inputs must hold numbers that fit float32"):
+        regressor.conformed(inputs, name="inputs")
+
+
+def test_a_fraction_is_not_cut_to_fit_whole_numbers():
+    manifest = evolve(onnx_models.PICK, family=Family.SUPERVISED, head=Head.OUTPUT)
+    model = Model.of(manifest, ONNX(manifest, onnx_models.pick_policy()))
+    results = from_base64(predict(model, np.array([1, 0]))["results"], field="results")
+    assert results.tolist() == [[0, 1], [1, 0]]
+    error = refused(inference.predict, model, body(inputs=np.array([0.5])))
+    assert "must hold numbers that fit int64, not float64" in str(error)
+
+
+# --- which call is for which model, and its status ---------------------------------
+
+
+def test_each_kind_of_model_has_its_own_call(policy, regressor):
+    error = refused(inference.predict, policy, body(inputs=OBS))
+    assert str(error) == "This deployment acts: call get_action, not predict."
+    error = refused(inference.get_action, regressor, body(obs=OBS))
+    assert str(error) == "This deployment predicts: call predict, not get_action."
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "family", "true"),
+    [
+        ("PPO", Family.RL, set()),
+        ("Recurrent PPO", Family.RL, {"recurrent"}),
+        ("MADDPG", Family.RL, {"multi_agent"}),
+        ("Supervised", Family.SUPERVISED, {"supervised"}),
+        ("LatentPPO", Family.LATENT, {"supervised"}),
+        ("GRPO", Family.LLM, {"llm"}),
+    ],
+)
+def test_a_status_has_exactly_the_keys_that_clients_know(
+    policy, algorithm, family, true
+):
+    manifest = evolve(policy.manifest, algorithm=algorithm, family=family)
+    model = evolve(policy, manifest=manifest)
+    found = json.loads(inference.status(model, deployment_id="d", instance_id="i"))
+    flags = dict.fromkeys(["multi_agent", "llm", "recurrent", "supervised"], False)
+    assert found == {
+        "success": True,
+        "deployment_id": "d",
+        "instance_id": "i",
+        "agent": {"algo": algorithm} | flags | dict.fromkeys(true, True),
+    }
+
+
+def test_a_model_that_was_closed_answers_no_more(tmp_path):
+    model = load(bundles.cartpole(tmp_path))
+    assert model.quick
+    model.close()
+    model.close()
+    with pytest.raises(Unavailable):
+        inference.get_action(model, body(obs=OBS))
+
+
+def test_a_box_without_bounds_keeps_every_action(pendulum):
+    space = Box((1,), "float32", (None,), (None,))
+    model = Model.of(evolve(pendulum.manifest, action_space=space), pendulum.runtime)
+    obs = bundles.observations(7, 3)
+    raw = bundles.PENDULUM(obs)
+    assert np.allclose(act(model, obs=obs), raw, rtol=1e-4, atol=1e-5)
