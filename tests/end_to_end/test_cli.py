@@ -319,6 +319,10 @@ class TestAgents:
         with arena_core.open(filled.path, serve=False) as arena:
             assert arena.agents.get(filled.agent).deployment.key_version == 1
 
+    def test_have_no_key_to_show_until_they_are_live(self, cli, filled):
+        said = cli("agent", "access", "balancer", "--store", filled.path).refused()
+        assert "Connect it first" in said
+
     @pytest.mark.slow
     def test_that_were_connected_before_any_server_are_live_when_one_starts(
         self, cli, place, filled
@@ -338,7 +342,9 @@ class TestAgents:
         client = server.client()
         said = cli("agent", "connect", "balancer", "--reason", "now", *store).ok()
         assert said == "balancer: Deployed\n"
-        old = endpoint(client, str(filled.agent))
+        shown = json.loads(cli("agent", "access", "balancer", *store).ok())
+        old = Endpoint(shown["endpoint"], shown["api_key"])
+        assert old == endpoint(client, str(filled.agent))
         assert actions(old.ask(client, OBSERVED))
 
         rotated = cli("agent", "rotate-key", "balancer", "--yes", *store).ok()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from uuid import UUID
 
+import anyio
 import msgspec
 from attrs import frozen
 from starlette.concurrency import run_in_threadpool
@@ -45,6 +46,8 @@ ANSWERS: dict[str, Callable[[Model, bytes], bytes]] = {
 INLINE_BODY_BYTES = 64 * 1024
 LANGUAGE_MODEL_VERBS = ("generate", "generate_stream", "sessions")
 ARRIVAL_S = 5.0
+POLL_S = 0.01
+NOT_YET = "The deployment is being put live: try again."
 GONE = "Nothing is served at this address."
 FOREIGN = "This credential is not for this deployment."
 
@@ -75,7 +78,7 @@ class DataPlane:
         deployment_id, _, verb = path.lstrip("/").partition("/")
         live = self._registry.live(deployment_id)
         if live is None:
-            live = await run_in_threadpool(self._arriving, deployment_id)
+            live = await self._arriving(deployment_id)
         if verb == "status":
             if scope["method"] not in {"GET", "HEAD"}:
                 return _wrong_method(b"GET, HEAD")
@@ -129,19 +132,26 @@ class DataPlane:
             raise Forbidden(FOREIGN)
         raise Unauthenticated(REFUSAL)
 
-    def _arriving(self, deployment_id: str) -> Live:
+    async def _arriving(self, deployment_id: str) -> Live:
         """Return what is Deployed and about to answer here, or raise why nothing is.
 
         Between the event that says Connected and this process's answering for it
         there is a moment, longer if another process has put it live.
         """
+        deployed = await run_in_threadpool(self._deployed, deployment_id)
+        with anyio.move_on_after(ARRIVAL_S):
+            while (live := self._registry.live(deployed)) is None:  # noqa: ASYNC110 -- a thread loads it
+                await anyio.sleep(POLL_S)
+            return live
+        raise Unavailable(NOT_YET)
+
+    def _deployed(self, deployment_id: str) -> str:
+        """Return the id as the registry has it, or raise unless it is Deployed."""
         core = self._arena.application.core
         core.views.catch_up()
         row = None
         with suppress(ValueError):
             row = core.views.rows.get(UUID(deployment_id))
-            # An id in capitals, or without hyphens, is the same id.
-            deployment_id = str(UUID(deployment_id))
         if row is None or row.kind != deployment.KIND:
             raise NotFound(GONE)
         state: deployment.Deployment = row.state
@@ -151,12 +161,9 @@ class DataPlane:
             raise Unavailable(
                 "The deployment has failed: the reason of its agent says why."
             )
-        deployed = state.status is deployment.Status.DEPLOYED
-        if deployed and self._registry.wait_for(deployment_id, ARRIVAL_S):
-            arrived = self._registry.live(deployment_id)
-            if arrived is not None:
-                return arrived
-        raise Unavailable("The deployment is being put live: try again.")
+        if state.status is deployment.Status.PENDING:
+            raise Unavailable(NOT_YET)
+        return str(state.id)
 
 
 def _check_mode(scope: Scope) -> None:
