@@ -120,7 +120,7 @@ def test_a_position_beyond_the_log_is_refused(text):
 
 
 def test_a_time_that_lies_ahead_is_refused():
-    with pytest.raises(Rejected, match="not be later than now"):
+    with pytest.raises(Rejected, match="still to come"):
         parse_moment(a_log([0]), "2026-09-01T00:00:01Z", now=START)
 
 
@@ -128,5 +128,5 @@ def test_a_time_that_lies_ahead_is_refused():
     "text", ["", "-1", "now", "2026-09-01T00:00:01", "2026-13-01T00:00:01Z", "²"]
 )
 def test_what_is_neither_is_refused(text):
-    with pytest.raises(Rejected, match="with its time zone"):
+    with pytest.raises(Rejected, match="a time with its zone"):
         parse_moment(a_log([0, 1, 2]), text, now=LATE)

@@ -70,6 +70,14 @@ def test_rule_18_an_agent_without_a_name_is_refused(scene, blank):
     assert caught.value.field == "name"
 
 
+@pytest.mark.parametrize("name", ["a\x00b", "a\nb", "a\x1b[31mb"])
+def test_rule_18_a_name_that_cannot_be_printed_is_refused(scene, name):
+    made = scene.experiment()
+    with pytest.raises(Rejected, match="holds a control character") as caught:
+        scene.use.agents.create(name, made.id, checkpoint=best())
+    assert caught.value.field == "name"
+
+
 def test_rule_18_a_look_up_finds_the_one_that_its_origin_narrows_it_to(scene):
     made = {}
     for project in ("carts", "boats"):

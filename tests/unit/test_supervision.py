@@ -479,6 +479,15 @@ def test_the_registry_ignores_rows_that_are_older_than_what_it_knows(ann, agent)
     assert not ann.serves(agent)
 
 
+def test_an_older_row_brings_no_old_key_back(ann, agent):
+    ann.pass_()
+    deployed = ann.core.views.rows.get(agent.deployment.id)
+    ann.use.agents.rotate_key(agent.id)
+    key = ann.registry.live(key_of(agent)).key
+    ann.registry.follow(deployed)
+    assert ann.registry.live(key_of(agent)).key == key
+
+
 def test_the_registry_serves_nothing_that_is_deleted_or_of_other_weights(ann, agent):
     ann.pass_()
     assert not ann.registry.has(agent.deployment.id, "f" * 64)
@@ -590,7 +599,6 @@ def test_a_process_with_views_of_its_own_serves_the_same(world, ann, agent):
     assert late.serves(agent)
 
 
-@pytest.mark.slow
 def test_two_arenas_on_one_file_serve_the_same_agent(tmp_path):
     first = Scene.open(tmp_path, store=str(tmp_path / "arena.db"))
     made = first.agent()

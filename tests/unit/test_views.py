@@ -390,6 +390,18 @@ def test_while_the_views_stand_still_nothing_can_be_changed(scene):
     assert core.store.head() == head
 
 
+def test_one_stream_is_read_from_the_log_even_while_the_views_stand_still(scene):
+    made = scene.use.projects.create("carts", kind="classic")
+    core = scene.arena.application.core
+    append(core.store, uuid4(), ORPHAN)
+    core.views.catch_up()
+    append(core.store, made.id, project.ProjectRenamed("boats"), expected=1)
+    core.views.catch_up()
+    assert core.views.rows.get(made.id).name == "carts"
+    assert core.views.present(made.id).name == "boats"
+    assert core.views.present(uuid4()) is None
+
+
 def test_an_event_of_no_aggregate_is_not_understood():
     store = MemoryEventStore()
     append(store, UUID(int=1), CREATED)

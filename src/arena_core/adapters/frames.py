@@ -11,7 +11,7 @@ it.  The hash, in hex, is the SHA-256 of
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
@@ -84,6 +84,7 @@ class _Tail(NamedTuple):
 
 
 _BEGINNING = _Tail(0, GENESIS)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def event_id(stream: UUID, version: int, command_id: UUID) -> UUID:
@@ -194,7 +195,7 @@ def faults(rows: Iterable[Sequence[Any]], *, last: int) -> Iterator[Fault]:
     `last`: the last position that was ever given out, so that events that were cut
     off are missed.  The log must be one that leaves no gaps between positions.
     """
-    position = 0
+    position, newest = 0, _EARLIEST
     chains: dict[object, _Tail] = {}
     try:
         for raw in rows:
@@ -202,6 +203,12 @@ def faults(rows: Iterable[Sequence[Any]], *, last: int) -> Iterator[Fault]:
                 yield _missing(position + 1, raw[0] - 1)
             position, stream = raw[0], raw[1]
             detail, chains[stream] = _checked(raw, chains.get(stream, _BEGINNING))
+            recorded_at = _recorded_at(raw[4])
+            if detail is None and recorded_at < newest:
+                detail = (
+                    "It was recorded before the one ahead of it: the order changed."
+                )
+            newest = max(newest, recorded_at)
             if detail is not None:
                 yield Fault(position, detail)
     except Corrupt as error:
@@ -209,6 +216,14 @@ def faults(rows: Iterable[Sequence[Any]], *, last: int) -> Iterator[Fault]:
         return
     if position < last:
         yield _missing(position + 1, last)
+
+
+def _recorded_at(state: bytes) -> datetime:
+    """Return when the event was recorded, or the earliest time if it is torn."""
+    try:
+        return _METADATA.decode(_FRAME.decode(state).m).recorded_at
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return _EARLIEST
 
 
 def _missing(first: int, last: int) -> Fault:

@@ -5,6 +5,7 @@ Every refusal is a `Rejected` whose `field` is the path within `checkpoint.json`
 
 import math
 from collections.abc import Sequence
+from typing import assert_never
 
 from arena_core.domain.checkpoint import (
     Box,
@@ -57,6 +58,8 @@ def _check_policy(manifest: Manifest) -> None:
         case Box(shape=shape):
             _check_head(manifest.head, (Head.ACTION,), "Box")
             _check_answer(manifest.signature.outputs[0], shape, floating=False)
+        case _:
+            assert_never(manifest.action_space)
 
 
 def _check_head(head: Head, allowed: Sequence[Head], space: str) -> None:

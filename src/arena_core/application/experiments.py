@@ -171,6 +171,9 @@ class Experiments:
         metric_points.check_step(step)
         metric_points.check(points)
         self._check(Path(path), state.setup.family)
+        # A refusal must come before the bundle is kept, so it is provoked here.
+        tried = experiment.RecordCheckpoint(step, bundles.listing(Path(path)).digest, 0)
+        experiment.decide(tried, state, self.session.core.clock())
         blobs = self.session.core.blobs
         digest = blobs.put(Path(path))
         size_bytes = sum(blobs.sizes(digest).values())

@@ -44,7 +44,7 @@ def parse_moment(store: EventStore, text: str, *, now: datetime) -> int:
         if len(text) <= len(str(head := store.head())) and int(text) <= head:
             return int(text)
         raise Rejected(
-            f"The log ends at position {head}: as_of must not be greater.",
+            f"The log ends at position {head}: name no later one.",
             field="as_of",
         )
     try:
@@ -53,10 +53,12 @@ def parse_moment(store: EventStore, text: str, *, now: datetime) -> int:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise Rejected(
-            "as_of must be a position of the log, or a time such as "
-            "2026-01-31T14:03:00Z with its time zone.",
+            "Name a position of the log, or a time with its zone such as "
+            "2026-01-31T14:03:00Z.",
             field="as_of",
         )
     if moment > now:
-        raise Rejected("as_of must not be later than now.", field="as_of")
+        raise Rejected(
+            "That time is still to come: name one that is past.", field="as_of"
+        )
     return position_at(store, moment)

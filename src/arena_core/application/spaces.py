@@ -1,7 +1,7 @@
 """The spaces of a checkpoint: their JSON form, and what they demand of observations."""
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 
@@ -62,6 +62,8 @@ def to_json(space: Space) -> dict[str, object]:
                 "start": space.start,
                 "dtype": space.dtype,
             }
+        case _:
+            assert_never(space)
 
 
 def conform(array: Array, space: Space, *, field: str) -> Array:

@@ -133,6 +133,13 @@ class Views:
                 f"{self.halted.reason} Nothing is changed until that is mended."
             )
 
+    def present(self, stream: UUID) -> Row | None:
+        """Return the row of one stream folded from the log itself.
+
+        It is true even while the projection has stopped.
+        """
+        return fold(self._store.read(stream), Snapshot([])).get(stream)
+
     def rebuild(self) -> int:
         """Make all rows anew from the log, and put them in place at once."""
         head = self._store.head()
@@ -162,11 +169,24 @@ class Views:
     def _resume(self) -> int:
         """Return the position that the rows have reached in an earlier life."""
         position = self._rows.update(lambda _position, _rows: None)
-        if position > self._store.head():
-            # The log has been restored from a back-up: forget what it forgot.
-            self._rows.replace(Batch([], 0))
-            return 0
-        return position
+        if position == 0 or self._was_read(position):
+            return position
+        # The log has been restored from a back-up: forget what it forgot.
+        self._rows.replace(Batch([], 0))
+        return 0
+
+    def _was_read(self, position: int) -> bool:
+        """Say whether the rows come of the log as it is, up to `position`."""
+        try:
+            events = self._store.read_all(after=position - 1, limit=1)
+        except Corrupt:
+            return True
+        row = self._rows.get(events[0].stream) if events else None
+        return row is not None and (row.position, row.version, row.changed_at) == (
+            position,
+            events[0].version,
+            events[0].occurred_at,
+        )
 
     def _page(self, position: int, rows: RowReader) -> Batch | None:
         # Another process may have brought the rows further than we knew.

@@ -45,6 +45,14 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 60.0
 
 
+@frozen
+class Uploads:
+    """How an uploaded archive is unpacked, and where; None: the system's place."""
+
+    unpack: Callable[[Path, Path], None]
+    incoming: Path | None
+
+
 class Arena:
     """An open store.  Close it, or use it as a context manager.
 
@@ -57,13 +65,14 @@ class Arena:
         application: Application,
         supervisor: Supervisor,
         settings: Settings,
-        unpack: Callable[[Path, Path], None],
+        uploads: Uploads,
         resources: ExitStack,
     ) -> None:
         self.application = application
         self.settings = settings
         self.supervisor = supervisor
-        self.unpack = unpack
+        self.unpack = uploads.unpack
+        self._incoming = uploads.incoming
         self._resources = resources
         # Of no organisation, so that nothing of anybody's can be seen.
         self.anonymous = Caller(
@@ -147,9 +156,7 @@ class Arena:
 
     def scratch(self) -> "tempfile.TemporaryDirectory[str]":
         """Return a new folder for an upload, on the same disk as the checkpoints."""
-        path = self.settings.store_path
-        parent = None if path is None else path.parent
-        return tempfile.TemporaryDirectory(prefix="upload-", dir=parent)
+        return tempfile.TemporaryDirectory(prefix="upload-", dir=self._incoming)
 
 
 @frozen

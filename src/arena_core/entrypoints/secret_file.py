@@ -9,18 +9,24 @@ from arena_core.domain.errors import Rejected, Unavailable
 
 SECRET_BYTES = 32
 SHORTEST = 16
+LOST = (
+    "The key file beside the store is missing, and with it every deployment key: "
+    "restore it from a back-up, or put at least 16 random characters there, with the "
+    "mode 0600, to begin with new keys."
+)
 
 
-def master_secret(given: str | None, path: Path) -> bytes:
+def master_secret(given: str | None, path: Path, *, begun: bool) -> bytes:
     """Return the master secret; make it in the file `path`, mode 0600, if need be.
 
-    Raises `Rejected` if it is too short, or if others may read the file, and
+    `begun`: the log has events already, so a missing file is a lost one.  Raises
+    `Rejected` if it is lost or too short, or if others may read the file, and
     `Unavailable` if the file can be neither read nor made.
     """
     if given is not None:
         return given_secret(given)
     try:
-        return _kept_secret(path)
+        return _kept_secret(path, begun=begun)
     except OSError as error:
         raise Unavailable(
             "The key file beside the store cannot be read or made: check its "
@@ -33,8 +39,10 @@ def given_secret(text: str) -> bytes:
     return _long_enough(text.encode(), "ARENA_SECRET_KEY")
 
 
-def _kept_secret(path: Path) -> bytes:
+def _kept_secret(path: Path, *, begun: bool) -> bytes:
     if not path.exists():
+        if begun:
+            raise Rejected(LOST)
         write_secret(path, secrets.token_hex(SECRET_BYTES), overwrite=False)
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Rejected(

@@ -41,7 +41,7 @@ from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import WorkerId
 from arena_core.domain.release import VERSION
 from arena_core.domain.values import one_of
-from arena_core.entrypoints.library import Arena
+from arena_core.entrypoints.library import Arena, Uploads
 from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
 from arena_core.entrypoints.settings import Settings
 
@@ -60,6 +60,8 @@ class Kept:
     blobs: BlobStore
     presence: Presence
     secret: bytes
+    incoming: Path | None = None
+    """Where uploads are unpacked."""
 
 
 def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
@@ -90,7 +92,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             Application(core, registry, keys, secrets.token_bytes),
             supervisor,
             settings,
-            partial(unpack, limits=limits),
+            Uploads(partial(unpack, limits=limits), kept.incoming),
             resources.pop_all(),
         )
     if serve:
@@ -124,16 +126,24 @@ def _in_memory(settings: Settings, resources: ExitStack) -> Kept:
 def _in_files(settings: Settings, path: Path, resources: ExitStack) -> Kept:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        views = path.with_name(path.name + ".views")
+        for file in (path, views):
+            file.touch(mode=0o600)
     except OSError as error:
         raise Rejected(
-            "The folder of the store cannot be made: name another place.", field="store"
+            "The folder of the store cannot be made, or not be written to: name "
+            "another place.",
+            field="store",
         ) from error
-    views = path.with_name(path.name + ".views")
+    blobs = FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs"))
+    store = resources.enter_context(closing(SQLiteEventStore.open(path)))
+    key_file = path.with_name(path.name + ".key")
     return Kept(
-        resources.enter_context(closing(SQLiteEventStore.open(path))),
+        store,
         resources.enter_context(closing(SQLiteRowStore.open(views, code=VERSION))),
         resources.enter_context(closing(SQLiteMetricStore.open(path))),
-        FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs")),
+        blobs,
         FilePresence(path.with_name(path.name + ".workers")),
-        master_secret(settings.secret_key, path.with_name(path.name + ".key")),
+        master_secret(settings.secret_key, key_file, begun=store.head() > 0),
+        blobs.incoming,
     )

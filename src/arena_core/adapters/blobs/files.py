@@ -45,16 +45,17 @@ class FileBlobStore:
     def __init__(self, root: Path) -> None:
         """`root` is made if it is missing; leftovers of crashes are removed."""
         self._root = root.resolve()
-        self._incoming = self._root / "incoming"
+        self.incoming = self._root / "incoming"
+        """For what is not whole yet; leftovers here are swept at the next start."""
         with disk.translated("checkpoints"):
-            self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for leftover in self._incoming.iterdir():
+            self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for leftover in self.incoming.iterdir():
                 _sweep(leftover)
 
     def put(self, folder: Path) -> Digest:
         """See `BlobStore`.  Raises `Corrupt` if it is there already, but damaged."""
         files = files_of(folder)
-        staging = self._incoming / token_hex(16)
+        staging = self.incoming / token_hex(16)
         with disk.translated("checkpoints"):
             try:
                 digest = _stage(files, staging)
