@@ -12,5 +12,6 @@ settings.register_profile(
 )
 settings.register_profile("nightly", max_examples=2000, **COMMON)
 settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
+    os.environ.get("HYPOTHESIS_PROFILE")
+    or ("ci" if os.environ.get("CI") else "default")
 )

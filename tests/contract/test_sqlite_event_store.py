@@ -171,6 +171,14 @@ class TestTampering:
         tampered(raw, (SET_STATE, (third, 2)), (SET_STATE, (second, 3)))
         assert self.found(store) == [2, 3, 4]
 
+    def test_with_events_of_two_streams_that_change_places_is_found(self, store, raw):
+        filled(store, 1)
+        filled(store, 1)
+        moves = "UPDATE arena_events SET rowid = ? WHERE rowid = ?"
+        tampered(raw, (moves, (9, 1)), (moves, (1, 2)), (moves, (2, 9)))
+        assert self.found(store) == [2]
+        assert "order" in next(store.faults()).detail
+
     def test_with_the_metadata_cut_off_is_found(self, store, raw):
         filled(store, 4)
         tampered(raw, (SET_STATE, (state_at(raw, 2)[:60], 2)))

@@ -107,7 +107,7 @@ class TakesHalfForARepetition(Honest):
 class ChecksBeforeItLocks(Honest):
     def append(self, writes, *, context, occurred_at):
         if all(len(self.read(w.stream)) == w.expected for w in writes if w.events):
-            time.sleep(0.005)
+            time.sleep(0.05)
             writes = [
                 attrs.evolve(w, expected=len(self.read(w.stream))) for w in writes
             ]

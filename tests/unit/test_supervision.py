@@ -1,6 +1,7 @@
 """Workers that share a store: one serves, the others follow, nobody is left behind."""
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,9 @@ from arena_core import best
 from arena_core.adapters.rows.memory import MemoryRowStore
 from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
 from arena_core.application import supervision
+from arena_core.application.loading import load
 from arena_core.application.supervision import LEASE, MOST_ATTEMPTS
+from arena_core.application.views import Halt
 from arena_core.domain.deployment import Status, Verdict
 from arena_core.domain.errors import Unavailable
 from unit.scenes import CARTPOLE, Scene, key_of
@@ -166,7 +169,9 @@ def test_a_worker_that_finds_other_answers_does_not_join(ann, bob, agent, monkey
 
 
 @pytest.mark.parametrize("error", [Unavailable("no memory"), RuntimeError("defect")])
-def test_a_worker_that_cannot_join_goes_on_with_the_others(ann, bob, bundle, error):
+def test_a_worker_that_cannot_join_goes_on_with_the_others_and_tries_later(
+    world, ann, bob, bundle, error
+):
     agents = [ann.use.agents.connect(an_agent(ann, bundle).id) for _ in range(2)]
     ann.pass_()
 
@@ -179,7 +184,69 @@ def test_a_worker_that_cannot_join_goes_on_with_the_others(ann, bob, bundle, err
     assert [bob.serves(agent) for agent in agents] == [False, True]
     assert ann.deployment(agents[0].id).status is Status.DEPLOYED
     bob.pass_()
+    assert bob.loader.loads == 2, "it is not tried again at once"
+    world.wait(supervision.JOIN_AGAIN)
+    bob.pass_()
     assert [bob.serves(agent) for agent in agents] == [True, True]
+
+
+def test_a_key_rotated_elsewhere_is_dead_here_while_a_model_is_being_loaded(
+    world, ann, agent, bundle
+):
+    """Following the log does not wait for the loading of another agent."""
+    ann.pass_()
+    old = ann.registry.live(key_of(agent)).key
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slowly():
+        loading.set()
+        assert go_on.wait(10)
+
+    ann.loader.before = slowly
+    elsewhere = world.worker(alive=False)
+    elsewhere.use.agents.connect(an_agent(elsewhere, bundle).id)
+    ann.supervisor.start()
+    try:
+        assert loading.wait(10)
+        elsewhere.use.agents.rotate_key(agent.id)
+        assert until(lambda: ann.registry.live(key_of(agent)).key != old)
+        elsewhere.use.agents.disconnect(agent.id)
+        assert until(lambda: not ann.serves(agent))
+    finally:
+        go_on.set()
+        ann.supervisor.stop()
+
+
+def until(fact, seconds=10.0):
+    """Wait for `fact` to become true; say whether it has."""
+    deadline = time.monotonic() + seconds
+    while not fact() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return fact()
+
+
+def test_a_worker_that_has_joined_takes_over_with_the_model_it_holds(
+    world, ann, bob, agent
+):
+    ann.pass_()
+    bob.pass_()
+    ann.die()
+    bob.pass_(2)
+    assert bob.serves(agent)
+    assert (bob.loader.loads, bob.loader.open) == (1, 1), "nothing is loaded again"
+    names = ("connection_lost", "connect_claimed", "parity_checked", "connected")
+    assert tuple(world.log()[-4:]) == names
+
+
+def test_what_is_served_is_true_although_the_read_model_has_stopped(world, ann, agent):
+    ann.pass_()
+    ann.die()
+    late = world.worker()
+    late.core.views.catch_up()
+    late.core.views.halted = Halt(late.core.views.catch_up(), "A poison.")
+    late.pass_(2)
+    assert late.serves(agent)
+    assert late.core.views.rows.get(agent.deployment.id).state.server == ann.id
 
 
 # --- who is gone -------------------------------------------------------------------
@@ -499,10 +566,11 @@ def test_the_registry_serves_nothing_that_is_deleted_or_of_other_weights(ann, ag
 def test_holding_another_model_closes_the_one_before(ann, agent):
     ann.pass_()
     deployment, digest = agent.deployment.id, agent.checkpoint.digest
-    row = ann.core.views.rows.get(deployment)
-    again = ann.supervisor._load(row.state).model
+    again = load(ann.core.blobs, ann.loader, digest, None).model
     ann.registry.hold(deployment, digest, again)
     assert (ann.loader.loads, ann.loader.open) == (2, 1)
+    ann.registry.hold(deployment, digest, again)
+    assert ann.loader.open == 1, "it is the same model"
     ann.registry.close()
     ann.registry.close()
     assert (ann.loader.open, ann.serves(agent)) == (0, False)

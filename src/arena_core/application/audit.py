@@ -66,7 +66,7 @@ class Audit:
             for recorded in read(stream, up_to=self.session.as_of)
             if self._is_ours(recorded)
         ]
-        if not events:
+        if not events or not isinstance(events[0].event, CheckpointFrozen):
             raise NotFound("There is no such agent.")
         return [event_view(r) for r in sorted(events, key=lambda r: r.position)]
 

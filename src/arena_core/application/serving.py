@@ -27,6 +27,8 @@ class Live:
     """A deployment that answers.  Replaced as a whole, never changed."""
 
     deployment_id: DeploymentId
+    version: int
+    """Of the deployment's stream, when this was made."""
     organisation: OrganisationId
     key: str = field(repr=False)
     model: Model
@@ -62,13 +64,18 @@ class Registry:
 
     def has(self, deployment_id: DeploymentId, digest: Digest) -> bool:
         """Say whether a model of these weights is loaded for the deployment."""
+        return self.loaded(deployment_id, digest) is not None
+
+    def loaded(self, deployment_id: DeploymentId, digest: Digest) -> Model | None:
+        """Return the model of these weights that is loaded for the deployment."""
         loaded = self._loaded.get(deployment_id)
-        return loaded is not None and loaded[0] == digest
+        return loaded[1] if loaded is not None and loaded[0] == digest else None
 
     def hold(self, deployment_id: DeploymentId, digest: Digest, model: Model) -> None:
         """Keep a loaded model until a row says that it is Deployed, or is not."""
         with self._lock:
-            self._unload(deployment_id)
+            if self.loaded(deployment_id, digest) is not model:
+                self._unload(deployment_id)
             self._loaded[deployment_id] = (digest, model)
 
     def follow(self, row: Row | None) -> None:
@@ -80,13 +87,13 @@ class Registry:
             if row.version < self._versions.get(state.id, 0):
                 return
             self._versions[state.id] = row.version
-            if self._is_live(state):
+            if not self._is_live(state):
+                self._live.pop(str(state.id), None)
+                if not self._is_coming_back(state):
+                    self._unload(state.id)
+            elif self._answered_version(state.id) != row.version:
                 self._live[str(state.id)] = self._answering(row)
                 self._changed.notify_all()
-            else:
-                self._live.pop(str(state.id), None)
-                if not self._is_being_started(state):
-                    self._unload(state.id)
 
     def release(self, deployment_id: DeploymentId) -> None:
         """Stop serving whatever the log says, and free the model."""
@@ -103,15 +110,21 @@ class Registry:
         deployed = state.status is Status.DEPLOYED and not state.deleted
         return deployed and self.has(state.id, state.digest)
 
-    def _is_being_started(self, state: Deployment) -> bool:
-        mine = state.claim is not None and state.claim.worker == self._worker
-        return mine and state.status is Status.PENDING and not state.deleted
+    def _is_coming_back(self, state: Deployment) -> bool:
+        """Say whether the model that is loaded may be wanted again in a moment."""
+        pending = state.status is Status.PENDING and not state.deleted
+        return pending and self.has(state.id, state.digest)
+
+    def _answered_version(self, deployment_id: DeploymentId) -> int | None:
+        live = self._live.get(str(deployment_id))
+        return None if live is None else live.version
 
     def _answering(self, row: Row) -> Live:
         state: Deployment = row.state
         _, model = self._loaded[state.id]
         return Live(
             state.id,
+            row.version,
             row.organisation,
             self._keys.issue(state.id, state.key_version),
             model,

@@ -9,14 +9,12 @@ is known by its presence, so nobody waits for its lease to run out.
 import logging
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
-from attrs import frozen
-
-from arena_core.application import golden, parity
-from arena_core.application.bundles import GOLDEN_FILE, MANIFEST_FILE, manifest
+from arena_core.application import parity
 from arena_core.application.handling import Change
-from arena_core.application.inference import Model
+from arena_core.application.loading import Loaded, load
 from arena_core.application.ports import (
     Context,
     Presence,
@@ -27,7 +25,7 @@ from arena_core.application.ports import (
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.domain import deployment
-from arena_core.domain.deployment import Deployment, Parity, Status, Verdict
+from arena_core.domain.deployment import Deployment, Status, Verdict
 from arena_core.domain.errors import (
     ArenaError,
     Conflict,
@@ -36,22 +34,20 @@ from arena_core.domain.errors import (
     Rejected,
     Unavailable,
 )
-from arena_core.domain.ids import WorkerId
+from arena_core.domain.ids import DeploymentId, WorkerId
 from arena_core.domain.values import system
 
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
 MOST_ATTEMPTS = 5
+STOP_S = 0.1
+"""How long a stop may have to wait for a thread that waits for the log."""
+JOIN_AGAIN = timedelta(seconds=30)
+"""How long a worker waits that could not load what another serves."""
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 LOOK_AGAIN_S = 1.0
 """How often presences and leases are looked at while the log is quiet."""
-
-
-@frozen
-class Loaded:
-    model: Model
-    parity: Parity
-    load_ms: float
 
 
 class Supervisor:
@@ -72,39 +68,51 @@ class Supervisor:
         self._load_runtime = loader
         self._pass = threading.Lock()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._join_again: dict[DeploymentId, datetime] = {}
 
     # --- life --------------------------------------------------------------------
 
     def start(self) -> None:
-        """Announce this worker and follow the log in a thread.  Twice is harmless."""
-        if self._thread is not None:
+        """Announce this worker, and follow the log.  Twice is harmless.
+
+        Loading has a thread of its own: a rotated key or a Disconnect that another
+        process has recorded must not wait for a large model.
+        """
+        if self._threads:
             return
         self._presence.announce(self.worker)
-        self._thread = threading.Thread(
-            target=self._follow, name="arena-supervisor", daemon=True
-        )
-        self._thread.start()
+        for name, work in (("follower", self.follow), ("loader", self.reconcile)):
+            thread = threading.Thread(
+                target=self._again_and_again,
+                args=(work,),
+                name=f"arena-{name}",
+                daemon=True,
+            )
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self, reason: str = "The process that served it was stopped.") -> None:
         """Cease to serve, and say so in the log.  Safe to call twice."""
         self._stopping.set()
-        if self._thread is None:
+        if not self._threads:
             return
-        self._thread.join()
-        self._thread = None
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
         for row in self._deployments():
             if row.state.server == self.worker:
                 self._lose(row, self.worker, reason)
         self._presence.withdraw(self.worker)
         self._registry.close()
 
-    def _follow(self) -> None:
+    def _again_and_again(self, work: Callable[[], None]) -> None:
+        """Do `work` now, whenever the log grows, and once in a while."""
         seen = -1
         while not self._stopping.is_set():
             try:
-                self.reconcile()
-                seen = self._core.store.head(beyond=seen, timeout_s=LOOK_AGAIN_S)
+                work()
+                seen = self._grown(seen)
             except ArenaError:
                 log.exception("The supervisor could not look; it tries again.")
                 self._stopping.wait(LOOK_AGAIN_S)
@@ -112,7 +120,22 @@ class Supervisor:
                 log.exception("The supervisor met a defect; it goes on.")
                 self._stopping.wait(LOOK_AGAIN_S)
 
+    def _grown(self, seen: int) -> int:
+        """Return the head once it is beyond `seen`, or after a while."""
+        deadline = time.monotonic() + LOOK_AGAIN_S
+        head = seen
+        while head <= seen and time.monotonic() < deadline:
+            if self._stopping.is_set():
+                break
+            head = self._core.store.head(beyond=seen, timeout_s=STOP_S)
+        return head
+
     # --- one pass ------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Serve, or cease to serve, as the log has it now.  Quick: loads nothing."""
+        for row in self._deployments():
+            self._registry.follow(row)
 
     def reconcile(self) -> None:
         """Look at every deployment once, and do what is outstanding."""
@@ -125,7 +148,11 @@ class Supervisor:
     def _deployments(self) -> list[Row]:
         self._core.views.catch_up()
         query = Query(deployment.KIND, organisation=None, deleted=True)
-        return list(self._core.views.rows.find(query))
+        rows = list(self._core.views.rows.find(query))
+        if self._core.views.halted is None:
+            return rows
+        # The read model has stopped: what is served must be true all the same.
+        return [self._core.views.present(row.id) or row for row in rows]
 
     def _attend(self, row: Row) -> None:
         state: Deployment = row.state
@@ -135,10 +162,15 @@ class Supervisor:
             self._lose(row, lost, "The process that served it has ended.")
         elif deployment.react(state, self._core.clock()) is not None:
             self._start_serving(row)
-        elif state.status is Status.DEPLOYED and not self._registry.has(
+        elif self._is_to_join(state):
+            self._join(row)
+
+    def _is_to_join(self, state: Deployment) -> bool:
+        if state.status is not Status.DEPLOYED or self._registry.has(
             state.id, state.digest
         ):
-            self._join(row)
+            return False
+        return self._core.clock() >= self._join_again.get(state.id, BEGINNING)
 
     def _lost_worker(self, state: Deployment) -> WorkerId | None:
         """Return the worker that holds the deployment and is not alive any more."""
@@ -157,6 +189,7 @@ class Supervisor:
 
     def _join(self, row: Row) -> None:
         """Serve what another worker has put live already: nothing to record."""
+        self._join_again[row.state.id] = self._core.clock() + JOIN_AGAIN
         try:
             loaded = self._load(row.state)
         except Exception:
@@ -211,19 +244,8 @@ class Supervisor:
         self._record(row, *before, why)
 
     def _load(self, state: Deployment) -> Loaded:
-        begun = time.perf_counter()
-        blobs, digest = self._core.blobs, state.digest
-        has_golden = GOLDEN_FILE in blobs.sizes(digest)
-        described = manifest(blobs.read(digest, MANIFEST_FILE), golden=has_golden)
-        weights = blobs.read(digest, described.weights)
-        model = Model.of(described, self._load_runtime(described, weights))
-        try:
-            trace = golden.read(blobs.read(digest, GOLDEN_FILE)) if has_golden else None
-            verdict = parity.check(model, trace)
-        except BaseException:
-            model.close()
-            raise
-        return Loaded(model, verdict, (time.perf_counter() - begun) * 1000)
+        held = self._registry.loaded(state.id, state.digest)
+        return load(self._core.blobs, self._load_runtime, state.digest, held)
 
     def _record(self, row: Row, *commands: object) -> Deployment | None:
         """Record the commands and serve accordingly; None if they come too late."""
@@ -243,4 +265,4 @@ class Supervisor:
 
     def _follow_latest(self, row: Row) -> None:
         self._core.views.catch_up()
-        self._registry.follow(self._core.views.rows.get(row.id))
+        self._registry.follow(self._core.views.present(row.id))

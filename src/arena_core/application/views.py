@@ -61,9 +61,10 @@ def advance(row: Row | None, recorded: Recorded) -> Row:
         deleted=state.deleted,
         version=recorded.version,
         created_position=recorded.position if row is None else row.created_position,
-        created_at=recorded.occurred_at if row is None else row.created_at,
+        # When it was recorded, so that it is there as of that very time.
+        created_at=recorded.recorded_at if row is None else row.created_at,
         position=recorded.position,
-        changed_at=recorded.occurred_at,
+        changed_at=recorded.recorded_at,
         state=state,
     )
 
@@ -146,7 +147,8 @@ class Views:
         rows = fold(pages(self._store, up_to=head), Snapshot([]))
         self._rows.replace(Batch(list(rows.values()), head))
         self._position, self.halted = head, None
-        return head
+        # Another process may have been further than that.
+        return self.catch_up()
 
     def at(self, position: int) -> RowReader:
         """Return the rows as they were when the log ended at `position`.
@@ -185,7 +187,7 @@ class Views:
         return row is not None and (row.position, row.version, row.changed_at) == (
             position,
             events[0].version,
-            events[0].occurred_at,
+            events[0].recorded_at,
         )
 
     def _page(self, position: int, rows: RowReader) -> Batch | None:

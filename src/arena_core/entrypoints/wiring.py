@@ -126,17 +126,18 @@ def _in_memory(settings: Settings, resources: ExitStack) -> Kept:
 def _in_files(settings: Settings, path: Path, resources: ExitStack) -> Kept:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        views = path.with_name(path.name + ".views")
-        for file in (path, views):
-            file.touch(mode=0o600)
+        path.touch(mode=0o600)
     except OSError as error:
         raise Rejected(
             "The folder of the store cannot be made, or not be written to: name "
             "another place.",
             field="store",
         ) from error
-    blobs = FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs"))
     store = resources.enter_context(closing(SQLiteEventStore.open(path)))
+    # What is there already must be sound before anything is put beside it.
+    views = path.with_name(path.name + ".views")
+    views.touch(mode=0o600)
+    blobs = FileBlobStore(settings.blobs or path.with_name(path.name + ".blobs"))
     key_file = path.with_name(path.name + ".key")
     return Kept(
         store,

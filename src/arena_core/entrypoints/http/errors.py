@@ -120,8 +120,10 @@ def _pointer(field: str) -> str:
     A field within a file of an upload is `<file>: <field>`: the file comes first.
     """
     file, colon, path = _plain(field).rpartition(": ")
-    within = [part for part in re.split(r"[. ]", path) if part] or [path]
-    parts = [file, *within] if colon else within
+    within = re.split(r"[. ]", path)
+    named = [part for part in ([file, *within] if colon else within) if part]
+    # A name of nothing but spaces and punctuation points nowhere in particular.
+    parts = named or ["body"]
     return "".join("/" + p.replace("~", "~0").replace("/", "~1") for p in parts)
 
 
