@@ -621,8 +621,8 @@ def test_a_defect_shows_nothing_of_the_inside(world, monkeypatch, caplog):
     assert record.getMessage() == "Defect at /api/v1/projects"
 
 
-@pytest.mark.parametrize("name", [": ", ".", " ", ". : ."])
+@pytest.mark.parametrize("name", [": ", ".", " "])
 def test_a_field_called_nothing_but_punctuation_is_the_bodys_fault(client, name):
     answer = client.post("/api/v1/projects", json={"name": "x", name: 1})
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["pointer"] in {"/body", "/:"}
+    assert answer.json()["errors"][0]["pointer"] == "/body"
