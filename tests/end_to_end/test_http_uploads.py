@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from arena_core.application import bundles as bundle_files
+
 import bundles
 from end_to_end.http_world import asked, assert_problem, opened, packed
 from onnx_models import secret_weights
@@ -109,11 +111,22 @@ def test_another_bundle_at_the_same_step_is_a_conflict(tmp_path, folder):
     with opened(tmp_path / "arena.db", serve=False) as world:
         place = Place(world, tmp_path)
         place.send(packed(folder))
-        before = world.head()
+        before = place.kept()
         bundles.write_weights(folder, bundles.Network.of(4, 2, seed=3))
         (folder / "golden.npz").unlink()
         assert_problem(place.send(packed(folder)), 409)
-        assert world.head() == before
+        assert place.kept() == before, "nothing of it is kept"
+
+
+def test_a_digest_that_is_named_must_be_that_of_the_bundle(tmp_path, folder):
+    with opened(tmp_path / "arena.db", serve=False) as world:
+        place = Place(world, tmp_path)
+        before = place.kept()
+        refused = place.send(packed(folder), digest="0" * 64)
+        assert_problem(refused, 422, field="digest")
+        assert place.kept() == before
+        digest = bundle_files.listing(folder).digest
+        assert place.send(packed(folder), digest=digest).json()["digest"] == digest
 
 
 def test_a_folder_that_everything_lies_in_is_left_out(place, folder):

@@ -82,6 +82,8 @@ def test_a_replay_is_the_state_of_then(scene):
     assert list(past.projects) == [project]
     assert list(past.agents) == [agent]
     assert [t.name for t in past.tokens] == ["t"]
+    (checkpoints,) = past.checkpoints.values()
+    assert [c.digest for c in checkpoints] == [agent.checkpoint.digest]
     assert scene.arena.at(then).audit.replay() == past
     now = scene.use.audit.replay()
     assert [p.name for p in now.projects] == ["boats"]

@@ -1,14 +1,16 @@
 """Audit: what happened, what was live, and whether the record is intact."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from attrs import frozen
 
+from arena_core.application.experiments import Experiments
 from arena_core.application.history import pages, parse_moment
 from arena_core.application.ports import Fault, Recorded
 from arena_core.application.resources import (
     AgentView,
+    CheckpointView,
     EventView,
     ExperimentView,
     ProjectView,
@@ -34,6 +36,8 @@ class Replayed:
     position: int
     projects: Sequence[ProjectView]
     experiments: Sequence[ExperimentView]
+    checkpoints: Mapping[UUID, Sequence[CheckpointView]]
+    """By experiment."""
     agents: Sequence[AgentView]
     tokens: Sequence[TokenView]
 
@@ -82,10 +86,12 @@ class Audit:
             as_of = self.session.as_of
             position = store.head() if as_of is None else as_of
         past = self.session.at(position)
+        experiments = past.query(experiment.KIND)
         return Replayed(
             position,
             [project_view(row) for row in past.query(project.KIND)],
-            [experiment_view(row) for row in past.query(experiment.KIND)],
+            [experiment_view(row) for row in experiments],
+            {row.id: Experiments(past).checkpoints(row.id) for row in experiments},
             [
                 agent_view(row, past.rows.get(deployment_of(AgentId(row.id))))
                 for row in past.query(agent.KIND)

@@ -148,7 +148,7 @@ class Experiments:
         self.session.find(experiment.KIND, experiment_id)
         self._execute(experiment_id, experiment.DeleteExperiment())
 
-    def add_checkpoint(
+    def add_checkpoint(  # noqa: PLR0913 -- what is known of a checkpoint
         self,
         experiment_id: UUID,
         *,
@@ -156,30 +156,22 @@ class Experiments:
         path: Path | str,
         score: float | None = None,
         fitness: float | None = None,
+        digest: str | None = None,
     ) -> CheckpointView:
         """Record the bundle in the folder `path` as the checkpoint of a step.
 
-        `score` and `fitness` are recorded as metrics at that step.  The bundle is
-        durable before the event that names it.  Doing it again is harmless; another
-        bundle at the same step raises `Conflict`.
+        `score` and `fitness` are recorded as metrics at that step.  `digest`: what
+        the bundle's must be, if it is known.  The bundle is durable before the event
+        that names it.  Doing it again is harmless; another bundle at the same step
+        raises `Conflict`, and nothing of it is kept.
         """
         state: experiment.Experiment = self.session.find(
             experiment.KIND, experiment_id
         ).state
         points = _points(step, {SCORE: score, FITNESS: fitness})
-        # Before anything is kept, or a refusal would come after the event.
         metric_points.check_step(step)
         metric_points.check(points)
-        self._check(Path(path), state.setup.family)
-        # A refusal must come before the bundle is kept, so it is provoked here.
-        tried = experiment.RecordCheckpoint(step, bundles.listing(Path(path)).digest, 0)
-        experiment.decide(tried, state, self.session.core.clock())
-        blobs = self.session.core.blobs
-        digest = blobs.put(Path(path))
-        size_bytes = sum(blobs.sizes(digest).values())
-        self._execute(
-            experiment_id, experiment.RecordCheckpoint(step, digest, size_bytes)
-        )
+        self._execute(experiment_id, self._keep(Path(path), step, state, digest))
         self.add_metrics(experiment_id, points)
         return next(c for c in self.checkpoints(experiment_id) if c.step == step)
 
@@ -230,6 +222,32 @@ class Experiments:
         return self.session.core.metrics.points(
             ExperimentId(experiment_id), names=names, up_to=self.session.as_of
         )
+
+    def _keep(
+        self,
+        folder: Path,
+        step: int,
+        state: experiment.Experiment,
+        expected: str | None,
+    ) -> experiment.RecordCheckpoint:
+        """Put a bundle into the blob store; return the command that records it."""
+        self._check(folder, state.setup.family)
+        seen = bundles.listing(folder).digest
+        if expected not in (None, seen):
+            raise Rejected(
+                f"The bundle has the digest {seen}, which is not the one that was "
+                "named: send it again.",
+                field="digest",
+            )
+        # A refusal must come before the bundle is kept, so it is provoked here.
+        tried = experiment.RecordCheckpoint(step, seen, 0)
+        experiment.decide(tried, state, self.session.core.clock())
+        blobs = self.session.core.blobs
+        digest = blobs.put(folder)
+        if digest != seen:
+            raise Rejected("The bundle changed while it was read.", field="path")
+        size_bytes = sum(blobs.sizes(digest).values())
+        return experiment.RecordCheckpoint(step, digest, size_bytes)
 
     def _check(self, folder: Path, family: Family) -> None:
         """Raise `Rejected` unless the bundle could be served, as far as can be seen.

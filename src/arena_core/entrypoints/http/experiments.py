@@ -78,11 +78,15 @@ class MetricFilter(Past, kw_only=True):
 
 
 class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The scores are recorded as the metrics `score` and `fitness` at the step."""
+    """The scores are recorded as the metrics `score` and `fitness` at the step.
+
+    `digest`: what the bundle's must be; another one is refused.
+    """
 
     step: int
     score: float | None = None
     fitness: float | None = None
+    digest: str | None = None
 
 
 def _source(body: SourceBody | None) -> Source | None:
@@ -166,6 +170,7 @@ def add_checkpoint(call: Call) -> Reply:
         path=call.body,
         score=query.score,
         fitness=query.fitness,
+        digest=query.digest,
     )
     return Reply(made, HTTPStatus.CREATED)
 
