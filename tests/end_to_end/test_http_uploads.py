@@ -123,7 +123,7 @@ def test_a_digest_that_is_named_must_be_that_of_the_bundle(tmp_path, folder):
         place = Place(world, tmp_path)
         before = place.kept()
         refused = place.send(packed(folder), digest="0" * 64)
-        assert_problem(refused, 422, field="digest")
+        assert_problem(refused, 422, field="/digest")
         assert place.kept() == before
         digest = bundle_files.listing(folder).digest
         assert place.send(packed(folder), digest=digest).json()["digest"] == digest
