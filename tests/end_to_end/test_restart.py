@@ -113,9 +113,25 @@ class TestTheMasterSecret:
     def test_that_cannot_be_read_is_told_in_a_sentence(self, tmp_path):
         (tmp_path / "key").mkdir(mode=0o700)
         with pytest.raises(arena_core.Unavailable, match="key file"):
-            master_secret(None, tmp_path / "key")
+            master_secret(None, tmp_path / "key", begun=False)
         with pytest.raises(arena_core.Unavailable, match="key file"):
-            master_secret(None, tmp_path / "no" / "key")
+            master_secret(None, tmp_path / "no" / "key", begun=False)
+
+    def test_that_was_lost_is_not_silently_made_anew(self, place):
+        fill(place.store)
+        key_file = place.store.with_name("arena.db.key")
+        key_file.unlink()
+        said = run("audit", "verify", "--store", place.store)
+        assert said.returncode == 1
+        assert "restore it from a back-up" in said.stderr
+        assert not key_file.exists()
+
+
+def test_what_is_kept_is_its_owners_own(place):
+    fill(place.store)
+    for name in ("arena.db", "arena.db.views", "arena.db.key"):
+        mode = place.store.with_name(name).stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600, name
 
 
 class TestALockedDatabase:
