@@ -126,6 +126,12 @@ class TestHelp:
         assert shown.returncode == 0
         assert "arena-core demo" in shown.stdout
 
+    def test_begins_with_three_commands_each_on_a_line_of_its_own(self, cli):
+        said = cli("--help").ok()
+        for command in ("demo", "serve", "audit replay"):
+            assert re.search(rf"^  \w[^\n]*  arena-core {command}", said, re.MULTILINE)
+        assert "\\b" not in said
+
     def test_the_version_is_the_package_s(self, cli):
         assert cli("--version").ok().split()[-1] == arena_core.__version__
 

@@ -2,7 +2,7 @@
 
 with arena_core.open("arena.db") as arena:
     agent = arena.agents.create("balancer", experiment.id, checkpoint=best())
-    arena.connect(agent.id)
+    arena.agents.connect(agent.id)
     action = arena.inference(agent.id).get_action(observation)
 """
 

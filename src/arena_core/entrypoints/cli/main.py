@@ -19,7 +19,7 @@ from arena_core.entrypoints.cli.token import token
 )
 @click.version_option(VERSION, prog_name="arena-core")
 def cli() -> None:
-    r"""Turn trained checkpoints into agents that answer over HTTP.
+    """Turn trained checkpoints into agents that answer over HTTP.
 
     And prove from the event log what was live, when, why and by whose hand.
 
@@ -27,7 +27,7 @@ def cli() -> None:
     New here?            arena-core demo
     A server of my own:  arena-core serve
     What was live when:  arena-core audit replay --at 2026-01-31T14:03:00Z
-    """
+    """  # noqa: D301 -- click wants the character itself, not two that look like it
 
 
 for command in (demo, serve, agent, token, checkpoint, audit):
