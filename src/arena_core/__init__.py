@@ -45,7 +45,7 @@ def open(store: str | Path, *, serve: bool = True, **settings: object) -> Arena:
     """
     from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- adapters are imported when they are needed
 
-    return open_arena(Settings(str(store), **settings), serve=serve)  # type: ignore[arg-type] # attrs checks the names
+    return open_arena(Settings(store, **settings), serve=serve)  # type: ignore[arg-type] # attrs checks the names
 
 
 __all__ = [

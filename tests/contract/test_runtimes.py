@@ -12,8 +12,9 @@ import onnxruntime
 import pytest
 from attrs import evolve
 
-from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
+from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.adapters.runtimes.onnx_safety import refuse_unsafe
+from arena_core.application.ports import Device
 from arena_core.domain.checkpoint import Signature, TensorSpec
 from arena_core.domain.errors import Rejected, TooLarge, Unavailable
 
@@ -200,7 +201,7 @@ def test_loading_prints_nothing(driver):
             runtime.run({{"obs": numpy.array([7])}})
         except Rejected:
             pass
-        cuda = onnx.OnnxLoader(onnx.Device.CUDA)
+        cuda = onnx.OnnxLoader(Device.CUDA)
         try:
             runtime = cuda(onnx_models.POLICY, onnx_models.policy())
         except Unavailable:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
+from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.application import bundles, golden, parity
 from arena_core.application.inference import Model
+from arena_core.application.ports import Device
 from arena_core.domain.deployment import Parity
 
 ONNX = OnnxLoader(Device.CPU)

@@ -6,12 +6,10 @@ import pytest
 
 from arena_core import MetricPoint, best, dataset, final, gym, specific
 from arena_core.application import manifests
-from arena_core.application.experiments import setup
 from arena_core.application.session import Paging
 from arena_core.domain.deployment import Status
 from arena_core.domain.errors import Ambiguous, NotFound, Rejected
 from arena_core.domain.values import CheckpointType, Family, ProjectKind
-from unit.scenes import CARTPOLE
 
 import bundles
 
@@ -366,8 +364,7 @@ def test_editing_changes_what_is_given_and_leaves_the_rest(scene):
 
 def test_a_draft_is_configured_anew(scene):
     made = scene.experiment(scores={})
-    changed = setup(algorithm="DQN", source=CARTPOLE, recipe="train.py")
-    found = scene.use.experiments.edit(made.id, changed_setup=changed)
+    found = scene.use.experiments.edit(made.id, algorithm="DQN", recipe="train.py")
     assert (found.algorithm, found.recipe) == ("DQN", "train.py")
 
 

@@ -9,9 +9,10 @@ import pytest
 import arena_core
 from arena_core import best
 from arena_core.adapters.rows.memory import MemoryRowStore
-from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
+from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.application import supervision
 from arena_core.application.loading import load
+from arena_core.application.ports import Device
 from arena_core.application.supervision import LEASE, MOST_ATTEMPTS
 from arena_core.application.views import Halt
 from arena_core.domain.deployment import Status, Verdict

@@ -10,11 +10,11 @@ from arena_core.adapters.blobs.memory import MemoryBlobStore
 from arena_core.adapters.metrics.memory import MemoryMetricStore
 from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.adapters.rows.memory import MemoryRowStore
-from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
+from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.application.handling import Handler
 from arena_core.application.keys import DeploymentKeys
-from arena_core.application.ports import RowStore
+from arena_core.application.ports import Device, RowStore
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor

@@ -44,10 +44,13 @@ class Catalogue:
     def encode(self, event: object) -> tuple[str, int, bytes]:
         """Return the stored name, its version and the body of `event`.
 
-        Raises `Rejected` if JSON cannot hold it.
+        Raises `Rejected` if JSON cannot hold it, or if it would not come back: what
+        nobody can read must never get into a log from which nothing is removed.
         """
         kind = self._by_class[type(event)]
-        return kind.name, kind.version, to_json(event)
+        body = to_json(event)
+        check_readable(_decoder(kind.cls), body)
+        return kind.name, kind.version, body
 
     def decode(self, name: str, version: int, body: bytes) -> object:
         """Return the event as today's class, whatever version was stored.
@@ -97,11 +100,22 @@ def to_json(value: object) -> bytes:
     """
     try:
         return msgspec.json.encode(value, order="sorted")
+    except TypeError as error:
+        raise Rejected(f"A value has a wrong type: {error}.") from error
     except (ValueError, OverflowError) as error:
         raise Rejected(
             "It holds half of a surrogate pair or a number of thousands of digits, "
             "which cannot be stored: send valid Unicode and smaller numbers."
         ) from error
+
+
+def check_readable(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> None:
+    """Raise `Rejected` unless `decoder` reads `data`, which are to be stored."""
+    try:
+        decoder.decode(data)
+    except msgspec.ValidationError as error:
+        problem = str(error).replace("`", "").replace("[", "(").replace("]", ")")
+        raise Rejected(f"A value has a wrong type: {problem}.") from error
 
 
 CATALOGUE = Catalogue(

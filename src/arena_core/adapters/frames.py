@@ -96,8 +96,12 @@ def event_id(stream: UUID, version: int, command_id: UUID) -> UUID:
 
 
 def seal(previous: bytes, slot: Slot, metadata: Metadata) -> tuple[bytes, bytes]:
-    """Return the frame around the body in `slot`, and its hash."""
+    """Return the frame around the body in `slot`, and its hash.
+
+    Raises `Rejected` if the metadata could not be read again.
+    """
     meta = codec.to_json(metadata)
+    codec.check_readable(_METADATA, meta)
     digest = _chained(previous, slot, meta)
     return _assembled(meta, digest.hex(), slot.body), digest
 

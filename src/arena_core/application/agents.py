@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from arena_core.application.freezing import (
     Naming,
@@ -37,6 +37,12 @@ from arena_core.domain.values import (
 )
 
 RESTORE_WINDOW = timedelta(days=30)
+_REMEDIES = {
+    deployment.Status.UNDEPLOYED: "Connect it first.",
+    deployment.Status.PENDING: "Wait until it is.",
+    deployment.Status.FAILED: "Look at its reason, and connect it again.",
+    deployment.Status.DEPLOYED: "",
+}
 
 
 def is_pending(found: AgentView) -> bool:
@@ -48,8 +54,8 @@ def is_pending(found: AgentView) -> bool:
 @frozen
 class Agents:
     session: Session
-    registry: Registry
-    keys: DeploymentKeys
+    registry: Registry = field(repr=False)
+    keys: DeploymentKeys = field(repr=False)
 
     # --- creating and reading ----------------------------------------------------
 
@@ -209,7 +215,7 @@ class Agents:
         if state.status is not deployment.Status.DEPLOYED:
             raise Conflict(
                 f"The agent is {state.status.value}: there is a key and an endpoint "
-                "only while it is Deployed. Connect it first."
+                f"only while it is Deployed. {_REMEDIES[state.status]}"
             )
         return AccessView(
             endpoint=None,
@@ -265,6 +271,6 @@ class Agents:
             for found in fitting
         )
         return (
-            f"{len(fitting)} agents are called {name}: {story}. Name the experiment or "
-            "the project too, or use the id."
+            f"{len(fitting)} agents are called {name}: {story}. Use the id, or name "
+            "the experiment or the project too where that is possible."
         )

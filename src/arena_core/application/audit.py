@@ -1,6 +1,7 @@
 """Audit: what happened, what was live, and whether the record is intact."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from attrs import frozen
@@ -74,7 +75,7 @@ class Audit:
             raise NotFound("There is no such agent.")
         return [event_view(r) for r in sorted(events, key=lambda r: r.position)]
 
-    def replay(self, at: str | None = None) -> Replayed:
+    def replay(self, at: int | str | datetime | None = None) -> Replayed:
         """Return the state of everything at a position or time; None: at the session's.
 
         It is folded from the log, not read from the live views.

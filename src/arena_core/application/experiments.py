@@ -126,20 +126,32 @@ class Experiments:
         )
         return page(rows, experiment_view, paging)
 
-    def edit(
+    def edit(  # noqa: PLR0913 -- the fields of the resource
         self,
         experiment_id: UUID,
         *,
         name: str | None = None,
-        changed_setup: experiment.Setup | None = None,
+        algorithm: str | None = None,
+        family: Family | str | None = None,
+        source: Source | None = None,
+        base_model: str | None = None,
+        recipe: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> ExperimentView:
-        """Rename, or configure anew while it is a Draft; None leaves as it is."""
-        self.session.find(experiment.KIND, experiment_id)
-        commands: list[object] = []
+        """Rename, or configure while it is a Draft; None leaves as it is."""
+        now = self.get(experiment_id)
+        same_algorithm = algorithm in (None, now.algorithm)
+        changed = setup(
+            algorithm=algorithm or now.algorithm,
+            family=family or (now.family if same_algorithm else None),
+            source=source or now.source,
+            base_model=base_model or now.base_model,
+            recipe=recipe or now.recipe,
+            config=now.config if config is None else config,
+        )
+        commands: list[object] = [experiment.ConfigureExperiment(changed)]
         if name is not None:
             commands.append(experiment.RenameExperiment(name))
-        if changed_setup is not None:
-            commands.append(experiment.ConfigureExperiment(changed_setup))
         self.session.execute(*(Change(experiment, experiment_id, c) for c in commands))
         return self.get(experiment_id)
 

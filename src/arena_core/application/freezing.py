@@ -74,6 +74,11 @@ def frozen_checkpoint(
 
     `kind`: what the experiment's project must be; None: decided by its source.
     """
+    if not isinstance(choice, CheckpointChoice):
+        raise Rejected(
+            "The checkpoint must be best(), final() or specific(step).",
+            field="checkpoint",
+        )
     state: experiment.Experiment = session.find(experiment.KIND, experiment_id).state
     name = trimmed(naming.name)
     decided = _kind(session, state, kind)

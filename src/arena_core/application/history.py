@@ -35,11 +35,14 @@ def position_at(store: EventStore, moment: datetime) -> int:
     return low
 
 
-def parse_moment(store: EventStore, text: str, *, now: datetime) -> int:
-    """Return the position that `text`, a position or an RFC 3339 time, means.
+def parse_moment(
+    store: EventStore, moment: int | str | datetime, *, now: datetime
+) -> int:
+    """Return the position that is meant: one itself, or an RFC 3339 time.
 
     Raises `Rejected` for what lies ahead: nobody knows yet what was the case then.
     """
+    text = moment.isoformat() if isinstance(moment, datetime) else str(moment)
     if text.isascii() and text.isdigit():
         if len(text) <= len(str(head := store.head())) and int(text) <= head:
             return int(text)
@@ -48,17 +51,17 @@ def parse_moment(store: EventStore, text: str, *, now: datetime) -> int:
             field="as_of",
         )
     try:
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
+        time = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        time = None
+    if time is None or time.tzinfo is None:
         raise Rejected(
             "Name a position of the log, or a time with its zone such as "
             "2026-01-31T14:03:00Z.",
             field="as_of",
         )
-    if moment > now:
+    if time > now:
         raise Rejected(
             "That time is still to come: name one that is past.", field="as_of"
         )
-    return position_at(store, moment)
+    return position_at(store, time)

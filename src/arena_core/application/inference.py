@@ -82,6 +82,11 @@ class Model:
         """Whether `get_action` is its route; `predict` is otherwise."""
         return self.manifest.family is Family.RL
 
+    @property
+    def axes(self) -> int:
+        """How many axes one observation has."""
+        return len(self.manifest.signature.inputs[0].shape) - 1
+
     def observe(self, leaf: object, *, name: str) -> Array:
         """Return the observations, shape (B, ...), that a leaf of a request holds."""
         return self.conformed(_leaf(leaf, name), name=name)

@@ -6,11 +6,13 @@ Each port is a Protocol; its docstrings are its contract, and one class of tests
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
+from operator import index
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 from numpy.typing import NDArray
 
 from arena_core.domain.checkpoint import Manifest, Signature
@@ -223,9 +225,9 @@ class RowStore(RowReader, Protocol):
 class MetricPoint:
     """A value that training has measured.  `score` and `fitness` have a meaning."""
 
-    step: int
+    step: int = field(converter=index)
     name: str
-    value: float
+    value: float = field(converter=float)
 
 
 class MetricStore(Protocol):
@@ -289,6 +291,14 @@ class BlobStore(Protocol):
 
 
 # --- runtimes --------------------------------------------------------------------
+
+
+class Device(Enum):
+    """Where to run: AUTO is CUDA where it works, else the CPU."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class Runtime(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from arena_core.application.handling import Change, Handled, Handler
 from arena_core.application.ports import (
@@ -20,7 +20,7 @@ from arena_core.application.ports import (
 )
 from arena_core.application.views import Views
 from arena_core.domain.errors import NotFound, Rejected
-from arena_core.domain.values import Caller
+from arena_core.domain.values import Caller, shown
 
 
 @frozen
@@ -83,7 +83,7 @@ class Session:
     Everything of another organisation looks as if it did not exist.
     """
 
-    core: Core
+    core: Core = field(repr=False)
     caller: Caller
     as_of: int | None = None
 
@@ -112,6 +112,11 @@ class Session:
 
     def find(self, kind: str, row_id: UUID, *, deleted: bool = False) -> Row:
         """Return the row.  Raises `NotFound` if it is not there for this caller."""
+        if not isinstance(row_id, UUID):
+            raise Rejected(
+                f"{shown(repr(row_id))} is no id: give the id of a {kind}, a UUID.",
+                field="id",
+            )
         row = self.rows.get(row_id)
         if (
             row is None

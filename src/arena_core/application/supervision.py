@@ -100,11 +100,16 @@ class Supervisor:
         for thread in self._threads:
             thread.join()
         self._threads = []
-        for row in self._deployments():
-            if row.state.server == self.worker:
-                self._lose(row, self.worker, reason)
-        self._presence.withdraw(self.worker)
-        self._registry.close()
+        try:
+            for row in self._deployments():
+                if row.state.server == self.worker:
+                    self._lose(row, self.worker, reason)
+        except ArenaError:
+            # The next start finds out by the presence that this worker has gone.
+            log.exception("The log does not say that this worker has stopped")
+        finally:
+            self._presence.withdraw(self.worker)
+            self._registry.close()
 
     def _again_and_again(self, work: Callable[[], None]) -> None:
         """Do `work` now, whenever the log grows, and once in a while."""
@@ -152,7 +157,15 @@ class Supervisor:
         if self._core.views.halted is None:
             return rows
         # The read model has stopped: what is served must be true all the same.
-        return [self._core.views.present(row.id) or row for row in rows]
+        return [self._truth(row) for row in rows]
+
+    def _truth(self, row: Row) -> Row:
+        """Return the row as the log has it, or as it is if the log cannot be read."""
+        try:
+            return self._core.views.present(row.id) or row
+        except Corrupt:
+            log.exception("The log of deployment %s cannot be read", row.id)
+            return row
 
     def _attend(self, row: Row) -> None:
         state: Deployment = row.state
@@ -265,4 +278,4 @@ class Supervisor:
 
     def _follow_latest(self, row: Row) -> None:
         self._core.views.catch_up()
-        self._registry.follow(self._core.views.present(row.id))
+        self._registry.follow(self._truth(row))

@@ -8,6 +8,7 @@ again.  Scores are no part of it: they are what the metrics say at a step.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
+from operator import index
 from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
@@ -79,7 +80,7 @@ class RenameExperiment:
 
 @frozen
 class RecordCheckpoint:
-    step: int = field(validator=natural)
+    step: int = field(converter=index, validator=natural)
     digest: Digest = field(validator=sha256)
     size_bytes: int = field(validator=natural)
 

@@ -9,6 +9,7 @@ with arena_core.open("arena.db") as arena:
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike
 from arena_core.application.agents import Agents
 from arena_core.application.audit import Audit
 from arena_core.application.experiments import Experiments
+from arena_core.application.history import parse_moment
 from arena_core.application.identity import Tokens
 from arena_core.application.inference import Model
 from arena_core.application.ports import Array
@@ -84,12 +86,21 @@ class Arena:
 
     # --- use cases -----------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        live = len(self.application.registry.all_live())
+        return f"<Arena {self.settings.store}, serving {live} agents>"
+
     def on_behalf_of(self, caller: Caller, *, as_of: int | None = None) -> UseCases:
         """Return what `caller` can do, now or looking at a position of the past."""
         return self.application.on_behalf_of(caller, as_of=as_of)
 
-    def at(self, position: int) -> UseCases:
-        """Return the library's use cases as of a position of the log: read only."""
+    def at(self, moment: int | str | datetime) -> UseCases:
+        """Return the library's use cases as of a position or a time: read only.
+
+        Raises `Rejected` for what is still to come.
+        """
+        core = self.application.core
+        position = parse_moment(core.store, moment, now=core.clock())
         return self.on_behalf_of(self._library.session.caller, as_of=position)
 
     @property
@@ -140,8 +151,10 @@ class Arena:
 
     def close(self) -> None:
         """Cease to serve and free everything.  Safe to call twice."""
-        self.supervisor.stop()
-        self._resources.close()
+        try:
+            self.supervisor.stop()
+        finally:
+            self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -198,8 +211,14 @@ class Inference:
         model = self._model()
         if not model.acts:
             raise Rejected("This agent predicts: call predict, not get_action.")
-        observations = model.conformed(_batch(observation, batched), name="observation")
-        mask = None if action_mask is None else _batch(action_mask, batched)
+        axes = model.axes
+        observations = model.conformed(
+            _batch(observation, axes, batched=batched, name="observation"),
+            name="observation",
+        )
+        mask = None
+        if action_mask is not None:
+            mask = _batch(action_mask, 1, batched=batched, name="action_mask")
         legal = model.legal(mask, len(observations))
         actions = model.act(model.outputs(observations), legal)
         return actions if batched else actions[0]
@@ -209,7 +228,8 @@ class Inference:
         model = self._model()
         if model.acts:
             raise Rejected("This agent acts: call get_action, not predict.")
-        prepared = model.conformed(_batch(inputs, batched), name="inputs")
+        rows = _batch(inputs, model.axes, batched=batched, name="inputs")
+        prepared = model.conformed(rows, name="inputs")
         results = model.answer(model.outputs(prepared))
         return results if batched else results[0]
 
@@ -229,6 +249,16 @@ class Inference:
         return live.model
 
 
-def _batch(value: ArrayLike, batched: bool) -> Array:  # noqa: FBT001 -- private, and named at the callers
-    array = np.asarray(value)
+def _batch(value: ArrayLike, axes: int, *, batched: bool, name: str) -> Array:
+    """Return `value` with a batch axis; one row of it has `axes` axes."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise Rejected(f"{name} is no array: its rows differ.", field=name) from error
+    if not batched and array.ndim == axes + 1:
+        raise Rejected(
+            f"{name} has an axis too many, its shape is {array.shape}: say "
+            "batched=True for several rows.",
+            field=name,
+        )
     return array if batched else array[np.newaxis]

@@ -36,7 +36,7 @@ def master_secret(given: str | None, path: Path, *, begun: bool) -> bytes:
 
 def given_secret(text: str) -> bytes:
     """Return the master secret that the settings hold.  Raises `Rejected`."""
-    return _long_enough(text.encode(), "ARENA_SECRET_KEY")
+    return _long_enough(text.encode(), "The secret key (ARENA_SECRET_KEY)")
 
 
 def _kept_secret(path: Path, *, begun: bool) -> bytes:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
+from arena_core.application.ports import Device
 from arena_core.domain.errors import Rejected
+from arena_core.domain.values import one_of
 
 MEMORY = "memory:"
 SQLITE = "sqlite:///"
@@ -19,6 +21,27 @@ def data_directory(environ: Mapping[str, str]) -> Path:
     return Path(base) / "arena-core"
 
 
+def _store(store: object) -> str:
+    if not isinstance(store, str | Path) or not str(store):
+        raise Rejected("The store must be memory: or a path.", field="store")
+    return str(store)
+
+
+def _folder(path: Path | str | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _device(device: Device | str) -> Device:
+    return one_of(Device, device, field="device")
+
+
+def _positive(_: object, attribute: "Attribute[int]", value: object) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise Rejected(
+            f"{attribute.name} must be a whole number above 0.", field=attribute.name
+        )
+
+
 @frozen
 class Settings:
     """Where things are kept, and the limits.
@@ -29,18 +52,17 @@ class Settings:
     is None.
     """
 
-    store: str
-    blobs: Path | None = None
+    store: str = field(converter=_store)
+    blobs: Path | None = field(default=None, converter=_folder)
     secret_key: str | None = field(default=None, repr=False)
     public_url: str | None = None
     """How callers reach this server, if not as they address it."""
-    device: str = "auto"
-    """`auto`, `cpu` or `cuda`."""
-    threads: int = 1
+    device: Device = field(default=Device.AUTO, converter=_device)
+    threads: int = field(default=1, validator=_positive)
     """Threads that one call of a model may use."""
-    max_body_bytes: int = 64 * MIB
+    max_body_bytes: int = field(default=64 * MIB, validator=_positive)
     """The largest request body, of everything but uploads of bundles."""
-    max_upload_bytes: int = 4096 * MIB
+    max_upload_bytes: int = field(default=4096 * MIB, validator=_positive)
     """The largest bundle, packed and unpacked."""
 
     @property

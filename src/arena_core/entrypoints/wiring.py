@@ -17,12 +17,13 @@ from arena_core.adapters.presence.files import FilePresence
 from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.adapters.rows.memory import MemoryRowStore
 from arena_core.adapters.rows.sqlite import SQLiteRowStore
-from arena_core.adapters.runtimes.onnx import Device, OnnxLoader
+from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.adapters.stores.sqlite import SQLiteEventStore
 from arena_core.adapters.tarballs import Limits, unpack
 from arena_core.application.handling import Handler
 from arena_core.application.keys import DeploymentKeys
+from arena_core.application.loading import Loaded, load
 from arena_core.application.ports import (
     BlobStore,
     EventStore,
@@ -40,7 +41,6 @@ from arena_core.domain.checkpoint import Manifest
 from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import WorkerId
 from arena_core.domain.release import VERSION
-from arena_core.domain.values import one_of
 from arena_core.entrypoints.library import Arena, Uploads
 from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
 from arena_core.entrypoints.settings import Settings
@@ -73,8 +73,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
         kept = _kept(settings, resources)
         worker = WorkerId(uuid4())
         keys = DeploymentKeys(kept.secret)
-        device = one_of(Device, settings.device, field="device")
-        loader = OnnxLoader(device, settings.threads)
+        loader = OnnxLoader(settings.device, settings.threads)
         registry = Registry(keys, worker)
         core = Core(
             kept.store,
@@ -98,6 +97,17 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
     if serve:
         supervisor.start()
     return arena
+
+
+def unpack_archive(archive: Path, folder: Path) -> None:
+    """Unpack a bundle that somebody has packed, as an upload would be."""
+    unpack(archive, folder, limits=Limits())
+
+
+def load_bundle(folder: Path) -> Loaded:
+    """Load the bundle in `folder` and check its parity, as a Connect would."""
+    blobs = MemoryBlobStore()
+    return load(blobs, OnnxLoader(), blobs.put(folder), None)
 
 
 def _inspect(loader: RuntimeLoader, manifest: Manifest, weights: bytes) -> None:

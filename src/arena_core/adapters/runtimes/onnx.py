@@ -5,7 +5,6 @@ import ctypes
 import functools
 import io
 import sys
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from arena_core.adapters.runtimes.checks import (
     accept_signature,
 )
 from arena_core.adapters.runtimes.onnx_safety import LARGEST_BYTES, refuse_unsafe
-from arena_core.application.ports import Array, Tensors
+from arena_core.application.ports import Array, Device, Tensors
 from arena_core.domain.checkpoint import Manifest, Signature, TensorSpec
 from arena_core.domain.errors import Rejected, Unavailable
 
@@ -36,14 +35,6 @@ _DTYPES = {
     "tensor(float16)": "float16", "tensor(float)": "float32",
     "tensor(double)": "float64",
 }  # fmt: skip
-
-
-class Device(Enum):
-    """Where to run: AUTO is CUDA where it works, else the CPU."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 @define(eq=False)

@@ -97,7 +97,7 @@ def event_row(event: EventView) -> tuple[object, ...]:
     """Return an event as a row of a table with `COLUMNS`."""
     return (
         event.position,
-        event.recorded_at.isoformat(timespec="milliseconds"),
+        event.recorded_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         event.name,
         event.actor,
         event.reason,

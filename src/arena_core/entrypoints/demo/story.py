@@ -62,7 +62,7 @@ def tell(*, seed: int, episodes: int, folder: Path | None) -> Result:
         Server(arena.asgi(), listen("127.0.0.1", 0)).in_background() as url,
     ):
         result = _tell(arena, url, console, home, seed=seed, episodes=episodes)
-    _where_next(console, settings, result)
+    _where_next(console, settings)
     return result
 
 
@@ -181,13 +181,14 @@ def _timeline(arena: Arena, console: Console, agent: AgentView) -> None:
     console.print(f"         hash chains and checkpoints: {intact}")
 
 
-def _where_next(console: Console, settings: Settings, result: Result) -> None:
+def _where_next(console: Console, settings: Settings) -> None:
     store = settings.store
     _say(console, "Next", "go on from here")
     for command in (
         f"arena-core serve --store {store}",
         f"arena-core agent list --store {store}",
-        f"arena-core audit replay --store {store} --at {result.events // 2}",
+        f"arena-core audit show balancer --store {store}",
+        f"arena-core audit replay --store {store}",
     ):
         console.print(f"         {command}", soft_wrap=True)
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from arena_core.application import strict_json
 from arena_core.domain.errors import Rejected, StorageFull, TooLarge
+from arena_core.domain.values import shown
 from arena_core.entrypoints.library import Arena
 
 MOST_ITEMS = 1000
@@ -114,14 +115,29 @@ def _converted(given: object, kind: type[S], *, strict: bool) -> S:
         return msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at ")
-        raise Rejected(_plain(text) + ".", field=_field(text, where)) from error
+        raise Rejected(_sentence(text), field=_field(text, where)) from error
+
+
+def _sentence(text: str) -> str:
+    """Return what msgspec complains of as a sentence with its remedy."""
+    named = shown(_named(text))
+    if text.startswith("Object contains unknown field"):
+        return f"The field {named} is not known: leave it out."
+    if text.startswith("Object missing required field"):
+        return f"The field {named} is missing: give it."
+    if text == "Invalid UUID":
+        return "It is no id: give a UUID."
+    return _plain(text) + "."
 
 
 def _field(text: str, where: str) -> str:
     """Return the name of the field that msgspec complains of."""
     path = _INDEX.sub(r".\1", where.strip("`")).removeprefix("$").lstrip(".")
-    named = text.split("`")[1] if "field `" in text else ""
-    return _plain(".".join(part for part in (path, named) if part)) or "body"
+    return _plain(".".join(part for part in (path, _named(text)) if part)) or "body"
+
+
+def _named(text: str) -> str:
+    return text.split("`")[1] if "field `" in text else ""
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 from attrs import frozen
 
-from arena_core.application import experiments
 from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import CheckpointView, ExperimentView
 from arena_core.application.session import Page
@@ -124,19 +123,15 @@ def show(call: Call) -> Reply:
 
 def edit(call: Call) -> Reply:
     body: ExperimentEdit = call.body
-    experiment_id = call.ids["experiment_id"]
-    now = call.use.experiments.get(experiment_id)
-    same_algorithm = body.algorithm in (None, now.algorithm)
-    changed = experiments.setup(
-        algorithm=body.algorithm or now.algorithm,
-        family=body.family or (now.family if same_algorithm else None),
-        source=_source(body.source) or now.source,
-        base_model=body.base_model or now.base_model,
-        recipe=body.recipe or now.recipe,
-        config=now.config if body.config is None else body.config,
-    )
     edited = call.use.experiments.edit(
-        experiment_id, name=body.name, changed_setup=changed
+        call.ids["experiment_id"],
+        name=body.name,
+        algorithm=body.algorithm,
+        family=body.family,
+        source=_source(body.source),
+        base_model=body.base_model,
+        recipe=body.recipe,
+        config=body.config,
     )
     return Reply(edited)
 
