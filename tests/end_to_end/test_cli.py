@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -369,10 +370,14 @@ class TestCheckpoints:
     def test_that_are_sound_are_described(self, cli, filled):
         shown = json.loads(cli("checkpoint", "inspect", filled.bundle).ok())
         assert shown["digest"] == filled.digest
-        assert shown["manifest"]["algorithm"] == "PPO"
+        assert shown["algorithm"] == "PPO"
+        assert shown["action_space"]["type"] == "Discrete"
+        assert shown["parity"]["verdict"] == "passed"
         assert set(shown["files"]) == {"checkpoint.json", "golden.npz", "policy.onnx"}
 
     def test_that_are_not_are_refused_in_a_sentence(self, cli, filled):
+        (filled.bundle / "policy.onnx").write_bytes(b"junk")
+        assert "ONNX" in cli("checkpoint", "inspect", filled.bundle).refused()
         (filled.bundle / "policy.onnx").unlink()
         assert "policy.onnx" in cli("checkpoint", "inspect", filled.bundle).refused()
         (filled.bundle / "checkpoint.json").write_text("{")
@@ -380,10 +385,15 @@ class TestCheckpoints:
             "checkpoint.json" in cli("checkpoint", "inspect", filled.bundle).refused()
         )
 
-    def test_must_be_folders(self, cli, filled):
-        said = cli("checkpoint", "inspect", filled.path)
-        assert said.status == 2
-        assert "Traceback" not in said.err
+    def test_may_be_packed(self, cli, filled):
+        packed = shutil.make_archive(
+            str(filled.bundle.with_name("packed")), "gztar", filled.bundle
+        )
+        shown = json.loads(cli("checkpoint", "inspect", packed).ok())
+        assert shown["digest"] == filled.digest
+
+    def test_must_be_folders_or_archives(self, cli, filled):
+        assert "archive" in cli("checkpoint", "inspect", filled.path).refused()
 
 
 class TestAudit:

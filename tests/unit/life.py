@@ -54,6 +54,11 @@ POOLS: Mapping[Any, Sequence[Any]] = {
     ),
     credential.Secret: tuple(credential.Secret(digest, "1234") for digest in DIGESTS),
     deployment.Parity: tuple(deployment.Parity(v) for v in deployment.Verdict),
+    experiment.ConfigureExperiment: (
+        experiment.ConfigureExperiment(),
+        experiment.ConfigureExperiment(algorithm="DQN"),
+        experiment.ConfigureExperiment(recipe="train.py", family=Family.RL),
+    ),
     experiment.Setup: (
         experiment.Setup("PPO", Family.RL, GYM),
         experiment.Setup("DQN", Family.RL, GYM),

@@ -4,6 +4,7 @@ import asyncio
 import re
 import runpy
 import sqlite3
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,9 @@ def test_the_table_of_settings_is_that_of_the_code():
     for name, field, default in rows:
         assert name == f"ARENA_{field.upper()}"
         found = getattr(defaults, field)
-        if isinstance(found, int):
+        if isinstance(found, Enum):
+            assert default == f"`{found.value}`", name
+        elif isinstance(found, int):
             assert default == f"`{found}`", name
         else:
             assert found is None or field == "store" or default == f"`{found}`", name

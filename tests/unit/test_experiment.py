@@ -55,6 +55,7 @@ PROJECT = ProjectId(UUID(int=2))
 A, B = Digest("a" * 64), Digest("b" * 64)
 SETUP = Setup("PPO", Family.RL, Source(SourceKind.GYM, "CartPole-v1"))
 OTHER_SETUP = but(SETUP, algorithm="DQN")
+CONFIGURE = ConfigureExperiment(algorithm="DQN")
 
 DRAFTED = ExperimentDrafted(ID, PROJECT, "first", SETUP)
 AT_10 = CheckpointWritten(10, A, 4096, NOW)
@@ -217,7 +218,7 @@ def test_an_experiment_can_be_renamed_in_every_status(status):
 
 def test_rule_10_a_draft_can_be_configured():
     configured = ExperimentConfigured(OTHER_SETUP)
-    spec.given(DRAFTED).when(ConfigureExperiment(OTHER_SETUP)).then(configured)
+    spec.given(DRAFTED).when(CONFIGURE).then(configured)
     state = spec.given(DRAFTED, configured).state
     assert state == Experiment(ID, PROJECT, "first", OTHER_SETUP)
 
@@ -225,22 +226,40 @@ def test_rule_10_a_draft_can_be_configured():
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.DRAFT])
 def test_rule_10_only_a_draft_can_be_configured(status):
     history = [event for event in IN[status] if event != AT_10]
-    refused = spec.given(*history).when(ConfigureExperiment(OTHER_SETUP))
+    refused = spec.given(*history).when(CONFIGURE)
     refused.then_raises(IllegalTransition, "duplicate the experiment")
 
 
 def test_rule_10_a_draft_with_a_checkpoint_keeps_the_setup_that_made_it():
-    refused = spec.given(DRAFTED, AT_10).when(ConfigureExperiment(OTHER_SETUP))
+    refused = spec.given(DRAFTED, AT_10).when(CONFIGURE)
     refused.then_raises(IllegalTransition, "without checkpoints")
     deleted = CheckpointDeleted(10, A)
     configured = ExperimentConfigured(OTHER_SETUP)
     given = spec.given(DRAFTED, AT_10, deleted)
-    given.when(ConfigureExperiment(OTHER_SETUP)).then(configured)
+    given.when(CONFIGURE).then(configured)
+
+
+def test_what_is_configured_is_changed_and_the_rest_stays():
+    both = but(SETUP, recipe="train.py", base_model="zero")
+    given = spec.given(DRAFTED, ExperimentConfigured(both))
+    changed = but(both, recipe="other.py")
+    given.when(ConfigureExperiment(recipe="other.py")).then(
+        ExperimentConfigured(changed)
+    )
+
+
+def test_the_family_follows_another_algorithm_unless_it_is_named():
+    grpo = spec.given(DRAFTED).when(ConfigureExperiment(algorithm="GRPO"))
+    llm = but(SETUP, algorithm="GRPO", family=Family.LLM)
+    grpo.then(ExperimentConfigured(llm))
+    mine = ConfigureExperiment(algorithm="Mine", family=Family.LATENT)
+    latent = but(SETUP, algorithm="Mine", family=Family.LATENT)
+    spec.given(DRAFTED).when(mine).then(ExperimentConfigured(latent))
 
 
 @pytest.mark.parametrize("status", Status)
 def test_configuring_what_is_so_already_changes_nothing(status):
-    spec.given(*IN[status]).when(ConfigureExperiment(SETUP)).then()
+    spec.given(*IN[status]).when(ConfigureExperiment()).then()
 
 
 @pytest.mark.parametrize("status", Status)
@@ -308,7 +327,7 @@ def test_deleting_twice_changes_nothing():
 
 
 LIFELESS = (
-    RenameExperiment("x"), ConfigureExperiment(SETUP), RecordCheckpoint(10, A, 1),
+    RenameExperiment("x"), ConfigureExperiment(), RecordCheckpoint(10, A, 1),
     DeleteCheckpoint(10), TRAIN, RESUME, START, STOP, FINISH, ACKNOWLEDGE, FAIL,
 )  # fmt: skip
 

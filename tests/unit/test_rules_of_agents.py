@@ -104,7 +104,7 @@ def test_rule_18_an_ambiguous_name_is_refused_with_the_whole_story(scene):
     assert str(caught.value) == (
         f"2 agents are called balancer: {made[0].id} of the experiment ppo in the "
         f"project carts; {made[1].id} of the experiment dqn in the project boats. "
-        "Name the experiment or the project too, or use the id."
+        "Use the id, or name the experiment or the project too where that is possible."
     )
 
 

@@ -174,7 +174,7 @@ def test_rule_44_there_is_no_key_to_show_unless_it_is_deployed(
     if status is Status.DEPLOYED:
         assert scene.use.agents.access(found.id).api_key
         return
-    with pytest.raises(Conflict, match=f"The agent is {status.value}.*Connect it"):
+    with pytest.raises(Conflict, match=f"The agent is {status.value}: .*[.] \\w"):
         scene.use.agents.access(found.id)
 
 

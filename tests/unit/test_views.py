@@ -1,6 +1,6 @@
 """What is read, now or as of any position, is what the log says and nothing else."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -272,15 +272,29 @@ def test_what_came_later_is_not_there_yet(scene):
     scene.use.agents.delete(made.id)
     assert scene.arena.at(before).agents.get(made.id).name == "first"
     assert scene.arena.at(before + 1).agents.get(made.id).name == "second"
-    for position in (empty, -1, head()):
+    for position in (empty, head()):
         with pytest.raises(NotFound):
             scene.arena.at(position).agents.get(made.id)
 
 
-def test_a_position_that_lies_ahead_shows_what_is_and_does_not_freeze_it(scene):
-    assert not list(scene.arena.at(1000).projects.list())
+@pytest.mark.parametrize("moment", [1000, -1, "soon", datetime.max.replace(tzinfo=UTC)])
+def test_what_lies_ahead_or_is_no_moment_is_refused(scene, moment):
+    with pytest.raises(Rejected):
+        scene.arena.at(moment)
+
+
+def test_a_moment_may_be_a_position_or_a_time(scene):
     made = scene.use.projects.create("carts", kind="classic")
-    assert list(scene.arena.at(1000).projects.list()) == [made]
+    scene.use.projects.edit(made.id, name="boats")
+    for moment in (1, "1", made.created_at, made.created_at.isoformat()):
+        assert [p.name for p in scene.arena.at(moment).projects.list()] == ["carts"]
+
+
+def test_a_position_that_lies_ahead_shows_what_is_and_does_not_freeze_it(scene):
+    views = scene.arena.application.core.views
+    assert not everything(views.at(1000))
+    scene.use.projects.create("carts", kind="classic")
+    assert len(everything(views.at(1000))) == 1
 
 
 def test_some_views_of_the_past_are_kept_for_the_next_question(scene):

@@ -174,9 +174,10 @@ class Agents:
         """
         row = self.session.find(agent.KIND, agent_id)
         stream = deployment_of(AgentId(agent_id))
-        changes = [Change(deployment, stream, deployment.Connect())]
+        changes = [Change(agent, agent_id, agent.RequireAgent())]
         if self._deployment(agent_id) is None:
-            changes.insert(0, deployment_creation(row.state))
+            changes.append(deployment_creation(row.state))
+        changes.append(Change(deployment, stream, deployment.Connect()))
         self._execute(agent_id, changes, reason)
         return self.get(agent_id)
 
@@ -242,9 +243,7 @@ class Agents:
         self, change: Change, command: object, reason: str | None
     ) -> None:
         stream = deployment_of(AgentId(change.stream))
-        changes = [change]
-        if self.session.rows.get(stream) is not None:
-            changes.append(Change(deployment, stream, command))
+        changes = [change, Change(deployment, stream, command)]
         self._execute(change.stream, changes, reason)
 
     def _deployment(self, agent_id: UUID) -> Row | None:

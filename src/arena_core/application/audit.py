@@ -28,6 +28,7 @@ from arena_core.domain.agent import CheckpointFrozen
 from arena_core.domain.errors import Corrupt, NotFound
 from arena_core.domain.experiment import CheckpointWritten
 from arena_core.domain.ids import AgentId, Digest, deployment_of
+from arena_core.domain.values import Role
 
 
 @frozen
@@ -51,15 +52,26 @@ class Audit:
         self, *, after: int = 0, limit: int | None = None, stream: UUID | None = None
     ) -> Iterator[EventView]:
         """Yield the organisation's events after a position, oldest first."""
-        count = 0
-        for recorded in pages(
-            self.session.core.store, after=after, up_to=self.session.as_of
-        ):
+        for count, recorded in enumerate(self._visible(after, stream)):
             if limit is not None and count >= limit:
                 return
-            if self._is_ours(recorded) and stream in (None, recorded.stream):
-                count += 1
-                yield event_view(recorded)
+            yield event_view(recorded)
+
+    def _visible(self, after: int, stream: UUID | None) -> Iterator[Recorded]:
+        """Yield what the caller may see: who has which token is for managers."""
+        manages = self.session.caller.role.covers(Role.MANAGER)
+        for recorded in self._recorded(after, stream):
+            if self._is_ours(recorded) and (
+                manages or not recorded.name.startswith(f"{credential.KIND}.")
+            ):
+                yield recorded
+
+    def _recorded(self, after: int, stream: UUID | None) -> Iterator[Recorded]:
+        store, up_to = self.session.core.store, self.session.as_of
+        if stream is None:
+            return pages(store, after=after, up_to=up_to)
+        history = store.read(stream, up_to=up_to)
+        return (recorded for recorded in history if recorded.position > after)
 
     def timeline(self, agent_id: UUID) -> Sequence[EventView]:
         """Return all events of an agent and of its deployment, in their order."""

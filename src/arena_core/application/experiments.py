@@ -60,8 +60,13 @@ def setup(  # noqa: PLR0913 -- the fields of the resource
         if family is None
         else one_of(Family, family, field="family")
     )
-    text = msgspec.json.encode(config or {}, order="sorted").decode()
-    return experiment.Setup(algorithm, known, source, base_model, recipe, text)
+    return experiment.Setup(
+        algorithm, known, source, base_model, recipe, _text(config or {})
+    )
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(config, order="sorted").decode()
 
 
 def source_label(row: experiment.Experiment, kind: ProjectKind) -> str:
@@ -106,7 +111,10 @@ class Experiments:
                 config=config,
             ),
         )
-        self.session.execute(Change(experiment, experiment_id, command))
+        self.session.execute(
+            Change(project, project_id, project.RequireProject()),
+            Change(experiment, experiment_id, command),
+        )
         return self.get(experiment_id)
 
     def get(self, experiment_id: UUID) -> ExperimentView:
@@ -139,17 +147,16 @@ class Experiments:
         config: Mapping[str, Any] | None = None,
     ) -> ExperimentView:
         """Rename, or configure while it is a Draft; None leaves as it is."""
-        now = self.get(experiment_id)
-        same_algorithm = algorithm in (None, now.algorithm)
-        changed = setup(
-            algorithm=algorithm or now.algorithm,
-            family=family or (now.family if same_algorithm else None),
-            source=source or now.source,
-            base_model=base_model or now.base_model,
-            recipe=recipe or now.recipe,
-            config=now.config if config is None else config,
+        self.session.find(experiment.KIND, experiment_id)
+        configure = experiment.ConfigureExperiment(
+            algorithm,
+            None if family is None else one_of(Family, family, field="family"),
+            source,
+            base_model,
+            recipe,
+            None if config is None else _text(config),
         )
-        commands: list[object] = [experiment.ConfigureExperiment(changed)]
+        commands: list[object] = [configure]
         if name is not None:
             commands.append(experiment.RenameExperiment(name))
         self.session.execute(*(Change(experiment, experiment_id, c) for c in commands))

@@ -105,10 +105,14 @@ class _Work:
         self._events[stream].extend(events)
 
     def writes(self) -> list[Write]:
+        """Return what to append.
+
+        A stream without new events is in it too: its version guards the decision that
+        there are none, or that what is appended elsewhere may be.
+        """
         return [
             Write(stream, self._versions[stream], events)
             for stream, events in self._events.items()
-            if events
         ]
 
     def _load(self, decider: Decider[Any, Any, Any], stream: UUID) -> None:

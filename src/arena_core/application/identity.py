@@ -8,13 +8,14 @@ from uuid import UUID
 from attrs import field, frozen
 
 from arena_core.application.handling import Change
+from arena_core.application.ports import Row
 from arena_core.application.resources import TokenView, token_view
 from arena_core.application.secrets import SECRET_BYTES, is_intact, sealed
 from arena_core.application.session import ALL, Core, Page, Paging, Session, page
 from arena_core.domain import credential
-from arena_core.domain.errors import Unauthenticated
+from arena_core.domain.errors import Corrupt, Unauthenticated
 from arena_core.domain.ids import DEFAULT_ORGANISATION, OrganisationId, TokenId
-from arena_core.domain.values import Actor, ActorKind, Caller, Role, one_of
+from arena_core.domain.values import Actor, ActorKind, Caller, Role, one_of, trimmed
 
 REFUSAL = "The credential is missing, unknown, rotated or revoked: use a live token."
 
@@ -103,18 +104,28 @@ def authenticate(core: Core, token: str, *, external_user: str | None = None) ->
         raise Unauthenticated(REFUSAL)
     user = state.user
     if state.kind is credential.TokenKind.ORGANISATION and external_user:
-        user = external_user
+        user = trimmed(external_user, field="X-External-User-Id")
     return Caller(organisation, Actor(ActorKind.USER, user, state.id), state.role)
 
 
 def _look_up(
     core: Core, token: str
 ) -> tuple[credential.AccessToken | None, OrganisationId]:
-    core.views.catch_up()
-    row = core.views.rows.get(_token_id(token))
+    row = _latest(core, _token_id(token))
     if row is None or row.kind != credential.KIND:
         return None, DEFAULT_ORGANISATION
     return row.state, row.organisation
+
+
+def _latest(core: Core, token_id: UUID) -> Row | None:
+    """Return the token's row; from the log itself if the read model has stopped."""
+    core.views.catch_up()
+    if core.views.halted is None:
+        return core.views.rows.get(token_id)
+    try:
+        return core.views.present(token_id)
+    except Corrupt:
+        return None
 
 
 def _token_id(token: str) -> UUID:

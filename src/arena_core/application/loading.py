@@ -26,7 +26,7 @@ def load(
 ) -> Loaded:
     """Load a checkpoint, unless `held` is it already, and check its parity.
 
-    Raises `NotFound`, `Corrupt` or `Rejected`; nothing stays loaded then.
+    Raises `NotFound`, `Corrupt` or `Rejected`; nothing but `held` stays loaded then.
     """
     begun = time.perf_counter()
     has_golden = GOLDEN_FILE in blobs.sizes(digest)
@@ -35,7 +35,8 @@ def load(
         trace = golden.read(blobs.read(digest, GOLDEN_FILE)) if has_golden else None
         verdict = parity.check(model, trace)
     except BaseException:
-        model.close()
+        if held is None:
+            model.close()
         raise
     return Loaded(model, verdict, (time.perf_counter() - begun) * 1000)
 

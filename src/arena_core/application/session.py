@@ -46,6 +46,7 @@ class Paging:
 
 
 ALL = Paging()
+LONGEST_REASON = 1000
 T = TypeVar("T")
 
 
@@ -150,5 +151,17 @@ class Session:
             actor=self.caller.actor,
             command_id=command_id,
             correlation_id=command_id,
-            reason=reason,
+            reason=_said(reason),
         )
+
+
+def _said(reason: str | None) -> str | None:
+    """Return why something is done, if it was said.  Raises `Rejected` if too long."""
+    if reason is None or not reason.strip():
+        return None
+    if len(reason) > LONGEST_REASON:
+        raise Rejected(
+            f"The reason has {len(reason)} characters: use at most {LONGEST_REASON}.",
+            field="reason",
+        )
+    return reason.strip()

@@ -101,15 +101,18 @@ class Supervisor:
             thread.join()
         self._threads = []
         try:
-            for row in self._deployments():
-                if row.state.server == self.worker:
-                    self._lose(row, self.worker, reason)
+            self._say_goodbye(reason)
         except ArenaError:
             # The next start finds out by the presence that this worker has gone.
             log.exception("The log does not say that this worker has stopped")
         finally:
             self._presence.withdraw(self.worker)
             self._registry.close()
+
+    def _say_goodbye(self, reason: str) -> None:
+        for row in self._deployments():
+            if row.state.server == self.worker:
+                self._lose(row, self.worker, reason)
 
     def _again_and_again(self, work: Callable[[], None]) -> None:
         """Do `work` now, whenever the log grows, and once in a while."""
@@ -157,15 +160,19 @@ class Supervisor:
         if self._core.views.halted is None:
             return rows
         # The read model has stopped: what is served must be true all the same.
-        return [self._truth(row) for row in rows]
+        return [true for row in rows if (true := self._truth(row)) is not None]
 
-    def _truth(self, row: Row) -> Row:
-        """Return the row as the log has it, or as it is if the log cannot be read."""
+    def _truth(self, row: Row) -> Row | None:
+        """Return the row as the log has it; None, and nothing served, if unreadable.
+
+        What cannot be read may be the rotation of a key, or a Disconnect.
+        """
         try:
-            return self._core.views.present(row.id) or row
+            return self._core.views.present(row.id)
         except Corrupt:
             log.exception("The log of deployment %s cannot be read", row.id)
-            return row
+            self._registry.release(DeploymentId(row.id))
+            return None
 
     def _attend(self, row: Row) -> None:
         state: Deployment = row.state
@@ -228,6 +235,7 @@ class Supervisor:
         try:
             loaded = self._load(claimed)
         except (Rejected, Corrupt, NotFound, Unavailable) as error:
+            self._registry.release(claimed.id)
             self._fail(row, claimed, str(error))
             return
         self._finish(row, claimed, loaded)
@@ -235,6 +243,7 @@ class Supervisor:
     def _finish(self, row: Row, claimed: Deployment, loaded: Loaded) -> None:
         checked = deployment.RecordParity(self.worker, claimed.claims, loaded.parity)
         if loaded.parity.verdict is Verdict.FAILED:
+            self._registry.release(claimed.id)
             loaded.model.close()
             self._fail(row, claimed, parity.sentence(loaded.parity), checked)
             return

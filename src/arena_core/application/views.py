@@ -35,6 +35,8 @@ DECIDERS: dict[str, Decider[Any, Any, Any]] = {
     for decider in (project, experiment, agent, deployment, credential)
 }
 PAST_VIEWS = 8
+MOST_FOLDS = 2
+"""How many pasts may be folded at the same time: each reads the whole log."""
 UNKNOWN = -1
 
 
@@ -109,14 +111,16 @@ class Views:
         self._position = UNKNOWN
         self._past: OrderedDict[int, Snapshot] = OrderedDict()
         self._lock = threading.Lock()
+        self._folding = threading.Semaphore(MOST_FOLDS)
 
     def catch_up(self) -> int:
         """Bring the rows up to the head of the log; return the position reached.
 
         Never raises for an event that cannot be understood: see `halted`.
         """
-        if self._position == UNKNOWN:
-            self._position = self._resume()
+        with self._lock:
+            if self._position == UNKNOWN:
+                self._position = self._resume()
         head = self._store.head()
         while self.halted is None and self._position < head:
             try:
@@ -159,7 +163,8 @@ class Views:
         with self._lock:
             known = self._past.get(position)
         if known is None:
-            rows = fold(pages(self._store, up_to=position), Snapshot([]))
+            with self._folding:
+                rows = fold(pages(self._store, up_to=position), Snapshot([]))
             known = Snapshot(rows.values())
         with self._lock:
             self._past[position] = known
@@ -169,26 +174,48 @@ class Views:
         return known
 
     def _resume(self) -> int:
-        """Return the position that the rows have reached in an earlier life."""
-        position = self._rows.update(lambda _position, _rows: None)
-        if position == 0 or self._was_read(position):
-            return position
-        # The log has been restored from a back-up: forget what it forgot.
-        self._rows.replace(Batch([], 0))
-        return 0
+        """Return the position that the rows have reached in an earlier life.
 
-    def _was_read(self, position: int) -> bool:
-        """Say whether the rows come of the log as it is, up to `position`."""
+        If they come of another log, as after one was restored from a back-up, they
+        are replaced as a whole: whoever reads them meanwhile sees the old or the new.
+        """
+        stale = False
+
+        def look(position: int, rows: RowReader) -> None:
+            nonlocal stale
+            stale = position > 0 and not self._was_read(position, rows)
+
+        position = self._rows.update(look)
+        if not stale:
+            return position
+        batch = self._as_far_as_possible()
+        self._rows.replace(batch)
+        return batch.position
+
+    def _was_read(self, position: int, rows: RowReader) -> bool:
+        """Say whether `rows` come of the log as it is, up to `position`."""
         try:
             events = self._store.read_all(after=position - 1, limit=1)
         except Corrupt:
             return True
-        row = self._rows.get(events[0].stream) if events else None
+        row = rows.get(events[0].stream) if events else None
         return row is not None and (row.position, row.version, row.changed_at) == (
             position,
             events[0].version,
             events[0].recorded_at,
         )
+
+    def _as_far_as_possible(self) -> Batch:
+        """Return all rows, up to the head or to an event that cannot be understood."""
+        rows: dict[UUID, Row] = {}
+        position = 0
+        try:
+            while page := self._store.read_all(after=position, limit=PAGE):
+                rows.update(fold(page, Snapshot(rows)))
+                position = page[-1].position
+        except Corrupt:
+            log.warning("The read model can be rebuilt up to %d only", position)
+        return Batch(list(rows.values()), position)
 
     def _page(self, position: int, rows: RowReader) -> Batch | None:
         # Another process may have brought the rows further than we knew.

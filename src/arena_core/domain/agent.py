@@ -72,6 +72,14 @@ class DescribeAgent:
 
 
 @frozen
+class RequireAgent:
+    """Changes nothing, and is refused once the agent is deleted.
+
+    In a transaction it keeps what is done for an agent from outliving it.
+    """
+
+
+@frozen
 class DeleteAgent:
     restore_window: timedelta
 
@@ -82,7 +90,12 @@ class RestoreAgent:
 
 
 Command: TypeAlias = (
-    FreezeCheckpoint | RenameAgent | DescribeAgent | DeleteAgent | RestoreAgent
+    FreezeCheckpoint
+    | RenameAgent
+    | DescribeAgent
+    | RequireAgent
+    | DeleteAgent
+    | RestoreAgent
 )
 
 
@@ -166,6 +179,8 @@ def decide(command: Command, state: Agent | None, now: datetime) -> Sequence[Eve
             return []
         case _, Agent(restorable_until=datetime()):
             raise NotFound("There is no such agent: it was deleted.")
+        case RequireAgent(), Agent():
+            return []
         case RenameAgent(), Agent():
             name = trimmed(command.name)
             return [] if name == state.name else [AgentRenamed(name)]

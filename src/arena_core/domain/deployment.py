@@ -305,6 +305,8 @@ def decide(
             ]
         case CreateDeployment(), Deployment():
             raise AlreadyExists("This agent has a deployment already.")
+        case ((DeleteDeployment() | RestoreDeployment()), None):
+            return []
         case _, None:
             raise NotFound("No deployment found for this agent")
         case RestoreDeployment(), Deployment():

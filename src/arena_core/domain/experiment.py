@@ -14,6 +14,7 @@ from typing import TypeAlias, assert_never
 from attrs import evolve as replace
 from attrs import field, frozen
 
+from arena_core.domain.algorithms import family_of
 from arena_core.domain.errors import (
     AlreadyExists,
     Conflict,
@@ -70,7 +71,17 @@ class DraftExperiment:
 
 @frozen
 class ConfigureExperiment:
-    setup: Setup
+    """Change some of the set-up; None leaves as it is.
+
+    The family of a known algorithm need not be named.
+    """
+
+    algorithm: str | None = None
+    family: Family | None = None
+    source: Source | None = None
+    base_model: str | None = None
+    recipe: str | None = None
+    config: str | None = None
 
 
 @frozen
@@ -308,14 +319,28 @@ def decide(
 
 
 def _configure(state: Experiment, command: ConfigureExperiment) -> Sequence[Event]:
-    if command.setup == state.setup:
+    setup = _merged(state.setup, command)
+    if setup == state.setup:
         return []
     if state.status is not Status.DRAFT or state.checkpoints:
         raise IllegalTransition(
             "Only a Draft without checkpoints can be configured: "
             "duplicate the experiment and configure the copy."
         )
-    return [ExperimentConfigured(command.setup)]
+    return [ExperimentConfigured(setup)]
+
+
+def _merged(setup: Setup, command: ConfigureExperiment) -> Setup:
+    algorithm = command.algorithm or setup.algorithm
+    family = setup.family if algorithm == setup.algorithm else None
+    return Setup(
+        algorithm,
+        command.family or family or family_of(algorithm),
+        command.source or setup.source,
+        command.base_model or setup.base_model,
+        command.recipe or setup.recipe,
+        command.config or setup.config,
+    )
 
 
 def _record(

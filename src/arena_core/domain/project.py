@@ -36,11 +36,18 @@ class DescribeProject:
 
 
 @frozen
+class RequireProject:
+    """Changes nothing, and is refused once the project is deleted."""
+
+
+@frozen
 class DeleteProject:
     pass
 
 
-Command: TypeAlias = CreateProject | RenameProject | DescribeProject | DeleteProject
+Command: TypeAlias = (
+    CreateProject | RenameProject | DescribeProject | RequireProject | DeleteProject
+)
 
 
 @frozen
@@ -91,6 +98,8 @@ def decide(command: Command, state: Project | None, now: datetime) -> Sequence[E
             return []
         case (_, None) | (_, Project(deleted=True)):
             raise NotFound("There is no such project.")
+        case RequireProject(), Project():
+            return []
         case RenameProject(), Project():
             name = trimmed(command.name)
             return [] if name == state.name else [ProjectRenamed(name)]

@@ -95,7 +95,11 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             resources.pop_all(),
         )
     if serve:
-        supervisor.start()
+        try:
+            supervisor.start()
+        except BaseException:
+            arena.close()
+            raise
     return arena
 
 

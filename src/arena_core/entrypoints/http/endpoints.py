@@ -175,9 +175,13 @@ async def _answer(endpoint: Endpoint, arena: Arena, request: Request) -> Respons
     )
     if endpoint.upload:
         async with bodies.uploaded(request, arena) as folder:
+            # A body takes its time: the token may have been revoked meanwhile.
+            await _caller(endpoint, arena, request)
             return await _finish(endpoint, evolve(call, body=folder))
     limit = arena.settings.max_body_bytes
     body = await bodies.parse_body(request, endpoint.body, limit_bytes=limit)
+    if endpoint.method != "GET":
+        await _caller(endpoint, arena, request)
     return await _finish(endpoint, evolve(call, body=body))
 
 

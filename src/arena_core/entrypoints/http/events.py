@@ -12,6 +12,8 @@ from arena_core.entrypoints.http.bodies import MOST_ITEMS
 from arena_core.entrypoints.http.endpoints import Call, Endpoint, Past, Reply
 
 PATH = "/api/v1/events"
+LAST = 2**63 - 1
+"""No position is greater."""
 
 
 class Feed(Past, kw_only=True):
@@ -34,7 +36,7 @@ def listed(call: Call) -> Reply:
     query: Feed = call.query
     if not 1 <= query.limit <= MOST_ITEMS:
         raise Rejected(f"limit must be between 1 and {MOST_ITEMS}.", field="limit")
-    log = call.use.audit.log(after=max(query.after, 0), stream=query.stream)
+    log = call.use.audit.log(after=min(max(query.after, 0), LAST), stream=query.stream)
     events = list(islice(log, query.limit + 1))
     shown = events[: query.limit]
     more = len(events) > len(shown)

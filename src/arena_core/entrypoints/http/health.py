@@ -25,7 +25,6 @@ class Check:
 @frozen
 class Readiness:
     ready: bool
-    log_position: int | None
     checks: list[Check]
 
 
@@ -36,9 +35,9 @@ def livez(call: Call) -> Reply:
 
 def readyz(call: Call) -> Reply:
     core = call.use.session.core
-    position, checks = None, []
+    checks = []
     try:
-        position = core.store.head()
+        core.store.head()
         checks.append(Check("event_store", ok=True))
         core.views.catch_up()
     except ArenaError:
@@ -48,7 +47,7 @@ def readyz(call: Call) -> Reply:
     checks.append(Check("read_model", ok=halt is None, detail=stopped))
     ready = all(check.ok for check in checks)
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return Reply(Readiness(ready, position, checks), status)
+    return Reply(Readiness(ready, checks), status)
 
 
 ENDPOINTS = (

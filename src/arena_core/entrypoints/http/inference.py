@@ -43,7 +43,8 @@ ANSWERS: dict[str, Callable[[Model, bytes], bytes]] = {
     "get_action": inference.get_action,
     "predict": inference.predict,
 }
-INLINE_BODY_BYTES = 64 * 1024
+INLINE_BODY_BYTES = 2048
+"""Of a body that is answered on the event loop: one or a few small rows."""
 LANGUAGE_MODEL_VERBS = ("generate", "generate_stream", "sessions")
 ARRIVAL_S = 5.0
 POLL_S = 0.01
@@ -103,6 +104,11 @@ class DataPlane:
         _check_mode(scope)
         limit = self._arena.settings.max_body_bytes
         body = await bodies.read(Request(scope, receive), limit_bytes=limit)
+        # A body takes its time: the key may have been rotated meanwhile, the weights
+        # replaced, or all of it taken off.
+        deployment_id = str(live.deployment_id)
+        live = self._registry.live(deployment_id) or await self._arriving(deployment_id)
+        await self._authorise(live, scope)
         if live.model.quick and len(body) <= INLINE_BODY_BYTES:
             return _Reply(HTTPStatus.OK, answer(live.model, body))
         answered = await run_in_threadpool(answer, live.model, body)
