@@ -157,6 +157,8 @@ class Session:
 
 def _said(reason: str | None) -> str | None:
     """Return why something is done, if it was said.  Raises `Rejected` if too long."""
+    if not isinstance(reason, str | None):
+        raise Rejected("The reason must be a text.", field="reason")
     if reason is None or not reason.strip():
         return None
     if len(reason) > LONGEST_REASON:
