@@ -331,6 +331,117 @@ def custom_operator(domain: str) -> ModelProto:
     return _reader([call], opsets=[OPSET, helper.make_opsetid(domain, 1)])
 
 
+def _body(inputs: Sequence[str], outputs: Sequence[str]) -> GraphProto:
+    """Return a graph without nodes, which copies: a loop of it can't be ended."""
+    scalars = {
+        "round": value("round", TensorProto.INT64, []),
+        "on": value("on", TensorProto.BOOL, []),
+    }
+    values = {
+        name: scalars.get(name) or value(name, TensorProto.FLOAT, None)
+        for name in (*inputs, *outputs)
+    }
+    return helper.make_graph(
+        [],
+        "body",
+        [values[name] for name in inputs],
+        [values[name] for name in outputs],
+    )
+
+
+def endless_loop(rounds: int = 2**60) -> ModelProto:
+    body = _body(["round", "on", "row"], ["on", "row"])
+    return _reader(
+        [helper.make_node("Loop", ["rounds", "", "obs"], ["logits"], body=body)],
+        [numpy_helper.from_array(np.array(rounds), "rounds")],
+    )
+
+
+def loop_by_input() -> ModelProto:
+    """Return a loop of as many rounds as the greatest number of the input."""
+    body = _body(["round", "on", "row"], ["on", "row"])
+    return _reader(
+        [
+            helper.make_node("ReduceMax", ["obs"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["rounds"], to=TensorProto.INT64),
+            helper.make_node("Loop", ["rounds", "", "obs"], ["logits"], body=body),
+        ]
+    )
+
+
+def loop_in_a_branch() -> ModelProto:
+    branch = helper.make_graph(
+        list(endless_loop().graph.node),
+        "branch",
+        [],
+        [value("logits", TensorProto.FLOAT, None)],
+        list(endless_loop().graph.initializer),
+    )
+    yes = numpy_helper.from_array(np.array(True))
+    return _reader(
+        [
+            helper.make_node("Constant", [], ["yes"], value=yes),
+            helper.make_node(
+                "If", ["yes"], ["logits"], then_branch=branch, else_branch=branch
+            ),
+        ]
+    )
+
+
+def endless_scan() -> ModelProto:
+    """Return a scan over an array of 2**50 rows of nothing, which needs no memory."""
+    body = _body(["row", "nothing"], ["row"])
+    return _reader(
+        [
+            helper.make_node("ConstantOfShape", ["shape"], ["nothings"]),
+            helper.make_node(
+                "Scan", ["obs", "nothings"], ["logits"], body=body, num_scan_inputs=1
+            ),
+        ],
+        [numpy_helper.from_array(np.array([2**50, 0]), "shape")],
+    )
+
+
+def mapped_sequence() -> ModelProto:
+    """Return an operator of the standard that runtimes expand to a loop."""
+    body = _body(["row"], ["row"])
+    return _reader(
+        [
+            helper.make_node("SequenceConstruct", ["obs"], ["rows"]),
+            helper.make_node("SequenceMap", ["rows"], ["same"], body=body),
+            helper.make_node("ConcatFromSequence", ["same"], ["logits"], axis=0),
+        ]
+    )
+
+
+def branching_policy() -> bytes:
+    """Return a policy that chooses one of two constants by a condition."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Mul", ["obs", "sign"], ["chosen"])],
+            "branch",
+            [],
+            [value("chosen", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.array(sign, np.float32), "sign")],
+        )
+        for sign in (1, -1)
+    ]
+    return _reader(
+        [
+            helper.make_node("ReduceMax", ["obs"], ["most"], keepdims=0),
+            helper.make_node("Greater", ["most", "zero"], ["positive"]),
+            helper.make_node(
+                "If",
+                ["positive"],
+                ["logits"],
+                then_branch=branches[0],
+                else_branch=branches[1],
+            ),
+        ],
+        [numpy_helper.from_array(np.array(0, np.float32), "zero")],
+    ).SerializeToString()
+
+
 def own_function() -> ModelProto:
     body = [helper.make_node("Relu", ["obs"], ["logits"])]
     function = helper.make_function("local", "F", ["obs"], ["logits"], body, [OPSET])

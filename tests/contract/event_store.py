@@ -254,6 +254,22 @@ class EventStoreContract:
         assert store.head() == 0
         append(store, Write(uuid4(), 0, [large] * 7))
 
+    def test_a_reason_that_is_too_large_is_refused(self, store):
+        by = attrs.evolve(context(), reason="x" * 256_000)
+        with pytest.raises(TooLarge, match="reason"):
+            append(store, Write(uuid4(), 0, [CREATED]), by=by)
+        assert store.head() == 0
+        by = attrs.evolve(by, reason="x" * 255_000)
+        append(store, Write(uuid4(), 0, [CREATED]), by=by)
+
+    def test_a_reason_counts_as_often_as_it_is_stored(self, store):
+        by = attrs.evolve(context(), reason="x" * 250_000)
+        stream = uuid4()
+        with pytest.raises(TooLarge):
+            append(store, Write(stream, 0, [CREATED, *[DELETED] * 7]), by=by)
+        assert store.head() == 0
+        append(store, Write(stream, 0, [CREATED, *[DELETED] * 6]), by=by)
+
     def test_what_json_cannot_hold_is_refused(self, store):
         with pytest.raises(Rejected):
             append(store, Write(uuid4(), 0, [CREATED, ProjectRenamed("\ud800")]))

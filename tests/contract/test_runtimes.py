@@ -190,6 +190,7 @@ def test_loading_prints_nothing(driver):
     program = f"""
         import ctypes, numpy, onnx_models
         from arena_core.adapters.runtimes import onnx
+        from arena_core.application.ports import Device
         from arena_core.domain.errors import Rejected, Unavailable
 
         if {driver == "any"}:
@@ -289,6 +290,33 @@ def test_operators_beyond_the_standard_are_refused(domain):
 
 def test_functions_are_refused_because_they_inline_to_any_size():
     assert "inline" in refused(models.own_function().SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "looping",
+    [
+        models.endless_loop,
+        models.loop_by_input,
+        models.loop_in_a_branch,
+        models.endless_scan,
+        models.mapped_sequence,
+    ],
+)
+def test_loops_are_refused_because_they_may_never_end(looping):
+    assert "loop" in refused(looping().SerializeToString())
+
+
+def test_onnxruntime_alone_would_run_the_loops():
+    weights = models.endless_loop(rounds=1000).SerializeToString()
+    session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
+    obs = np.ones((1, 4), np.float32)
+    np.testing.assert_array_equal(session.run(None, {"obs": obs})[0], obs)
+
+
+def test_a_choice_between_two_graphs_is_no_loop():
+    runtime = load(models.READER, models.branching_policy())
+    for obs in (np.ones((1, 4), np.float32), -np.ones((1, 4), np.float32)):
+        np.testing.assert_array_equal(runtime.run({"obs": obs})["logits"], np.abs(obs))
 
 
 def test_parts_that_this_release_cannot_read_are_refused():

@@ -323,8 +323,18 @@ class TestOpening:
 
     def test_refuses_what_is_no_database(self, path):
         path.write_bytes(b"this is no database at all" * 100)
-        with pytest.raises(Corrupt):
+        with pytest.raises(Corrupt, match=r"check the path .* from a back-up"):
             SQLiteEventStore.open(path)
+
+    @pytest.mark.parametrize("schema", [0, 1, 99])
+    def test_refuses_the_database_of_something_else_and_leaves_it(self, path, schema):
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE recipes (name TEXT)")
+            other.execute(f"PRAGMA user_version = {schema}")
+        before = path.read_bytes()
+        with pytest.raises(Rejected, match="something else: check the path"):
+            SQLiteEventStore.open(path)
+        assert path.read_bytes() == before
 
     @pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "a%20b#c"])
     def test_takes_any_file_name_as_a_name(self, tmp_path, name):

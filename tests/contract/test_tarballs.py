@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 import tracemalloc
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arena_core.adapters import tar_members
 from arena_core.adapters.tarballs import Limits, unpack
 from arena_core.domain.errors import Rejected, StorageFull, TooLarge
 
@@ -303,6 +305,36 @@ def test_a_huge_extended_header_is_refused_before_it_is_read(refused, kind):
 def test_endless_extended_headers_are_refused(refused, kind):
     content = b"n" if kind == b"L" else b"13 comment=x\n"
     assert isinstance(refused(raw(kind, content) * 100 + tar(*GOOD)), TooLarge)
+
+
+def extended(members: int) -> bytes:
+    """Return an archive of empty members, each behind a header of 60,000 bytes."""
+    content = b"60000 comment=" + b"x" * 59_985 + b"\n"
+    return b"".join(
+        raw(b"x", content) + raw(b"0", b"", str(number)) for number in range(members)
+    ) + bytes(1024)
+
+
+def test_large_extended_headers_are_counted_over_all_members(refused):
+    assert isinstance(refused(extended(80), Limits(members=100)), TooLarge)
+
+
+def test_some_large_extended_headers_are_fine(unpacked):
+    assert len(unpacked(extended(60), Limits(members=100))) == 60
+
+
+def test_the_time_for_an_extended_header_does_not_grow_with_its_square(monkeypatch):
+    monkeypatch.setattr(tar_members, "_MOST_EXTENSION_BYTES", 1 << 20)
+
+    def seconds(records: int) -> float:
+        archive = raw(b"x", b"6 a=b\n" * records) + tar(member("a"))
+        stream = tar_members.Stream(io.BytesIO(archive), len(archive))
+        begun = time.process_time()
+        assert [it.name for it in tar_members.members(stream)] == ["a"]
+        return time.process_time() - begun
+
+    few, many = (min(seconds(n) for _ in range(3)) for n in (6_000, 60_000))
+    assert many < 25 * few
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,9 @@ class TestTheMasterSecret:
             environ={"ARENA_SECRET_KEY": "swordfish"},
         )
         assert said.returncode == 1
-        assert said.stderr.startswith("Error: ARENA_SECRET_KEY is too short")
+        assert said.stderr.startswith(
+            "Error: The secret key (ARENA_SECRET_KEY) is too short"
+        )
         assert "swordfish" not in said.stderr
         with pytest.raises(arena_core.Rejected):
             arena_core.open("memory:", secret_key="swordfish")  # noqa: S106 -- refused

@@ -16,8 +16,8 @@ from arena_core.adapters import codec, frames
 from arena_core.application.ports import Context, Write
 from arena_core.domain.errors import ConcurrentWrite, Rejected, TooLarge
 
-LARGEST_BODY = 256_000
-"""Bytes: what one event may have."""
+LARGEST_EVENT = 256_000
+"""Bytes: what one event may have, in its body and in the context that it repeats."""
 
 LARGEST_APPEND = 2_000_000
 """Bytes: what the events of one append may have together."""
@@ -57,11 +57,15 @@ class Append:
     def of(
         cls, writes: Sequence[Write], context: Context, occurred_at: datetime
     ) -> "Append":
-        """Encode the events of `writes`.  Raises `Rejected` if one cannot be stored."""
+        """Encode the events of `writes`.
+
+        Raises `Rejected` if one cannot be stored, `TooLarge` if it is over a limit.
+        """
         if occurred_at.tzinfo is None:
             raise Rejected("The time has no zone: give it in UTC.", field="occurred_at")
-        slots = [slot for write in writes for slot in _slots(write)]
-        if sum(len(slot.body) for slot in slots) > LARGEST_APPEND:
+        said = len(codec.to_json(context))
+        slots = [slot for write in writes for slot in _slots(write, said)]
+        if sum(len(slot.body) + said for slot in slots) > LARGEST_APPEND:
             raise TooLarge(
                 f"The events of one append have more than {LARGEST_APPEND} bytes "
                 "together: append them in several steps."
@@ -141,12 +145,14 @@ class Append:
         return row.topic == slot.topic and known == self._event_id(slot)
 
 
-def _slots(write: Write) -> Iterator[frames.Slot]:
+def _slots(write: Write, context_bytes: int) -> Iterator[frames.Slot]:
     for version, event in enumerate(write.events, start=write.expected + 1):
         name, name_version, body = codec.encode(event)
-        if len(body) > LARGEST_BODY:
+        size = len(body) + context_bytes
+        if size > LARGEST_EVENT:
             raise TooLarge(
-                f"The event {name} has {len(body)} bytes: use at most {LARGEST_BODY}."
+                f"The event {name} has {size} bytes with its actor and reason: "
+                f"use at most {LARGEST_EVENT}."
             )
         yield frames.Slot(write.stream, version, f"{name}@{name_version}", body)
 

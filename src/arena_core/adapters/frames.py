@@ -174,7 +174,7 @@ def recorded(row: Row) -> Recorded:
 def corrupt(position: int) -> Corrupt:
     return Corrupt(
         f"The event at position {position} is not what was stored: "
-        "verify the log and restore it from a backup."
+        "verify the log and restore it from a back-up."
     )
 
 

@@ -19,6 +19,8 @@ BLOCK_BYTES = 512
 _CHUNK_BYTES = 1 << 18
 _MOST_EXTENSION_BYTES = 1 << 16
 _MOST_EXTENSIONS = 4
+_MOST_BYTES_OF_EXTENSIONS = 1 << 22
+"""Of the whole archive; the others are of one extension, and of one member."""
 
 _FOREIGN = {
     b"1": "a hard link",
@@ -90,12 +92,14 @@ class _Header:
 def members(stream: Stream) -> Iterator[Member]:
     """Yield each member; what it holds must be taken from `stream` before the next."""
     extensions: dict[str, bytes] = {}
-    count = 0
+    count = total = 0
     while (block := stream.take(BLOCK_BYTES)).strip(b"\0"):
         header = _header(block)
         if header.kind in b"Lxg":
             count += 1
-            extensions |= _extension(stream, header, count)
+            total += header.size
+            _accept_extension(header, count, total)
+            extensions |= _extension(stream, header)
             continue
         yield _member(header, extensions)
         extensions, count = {}, 0
@@ -133,13 +137,21 @@ def _number(field: bytes) -> int:
     return int(digits, 8)
 
 
-def _extension(stream: Stream, header: _Header, count: int) -> dict[str, bytes]:
-    """Take an extension from `stream`; return what it says of the next member."""
-    if header.size > _MOST_EXTENSION_BYTES or count > _MOST_EXTENSIONS:
+def _accept_extension(header: _Header, count: int, total: int) -> None:
+    """`count`: extensions of this member; `total`: bytes of all in the archive."""
+    if (
+        header.size > _MOST_EXTENSION_BYTES
+        or count > _MOST_EXTENSIONS
+        or total > _MOST_BYTES_OF_EXTENSIONS
+    ):
         raise TooLarge(
             "The archive has extended headers of unusual size or number: pack it "
             "with tar in its format ustar."
         )
+
+
+def _extension(stream: Stream, header: _Header) -> dict[str, bytes]:
+    """Take an extension from `stream`; return what it says of the next member."""
     data = stream.take(header.size)
     stream.take(-header.size % BLOCK_BYTES)
     if header.kind == b"L":
@@ -153,15 +165,21 @@ def _extension(stream: Stream, header: _Header, count: int) -> dict[str, bytes]:
 
 def _pax_records(data: bytes) -> dict[str, bytes]:
     records: dict[str, bytes] = {}
-    while data:
-        match = _PAX_RECORD.match(data)
-        length = int(match[1]) if match else 0
-        record, data = data[:length], data[length:]
-        key, equals, value = record[match.end() if match else 0 : -1].partition(b"=")
-        if len(record) != length or not equals or record[-1:] != b"\n":
-            raise Rejected("The archive has a damaged extended header: pack it again.")
+    begin = 0
+    while begin < len(data):
+        key, value, begin = _pax_record(data, begin)
         records[key.decode(errors="replace")] = value
     return records
+
+
+def _pax_record(data: bytes, begin: int) -> tuple[bytes, bytes, int]:
+    """Return the key and the value of a record, and where the next one begins."""
+    if match := _PAX_RECORD.match(data, begin):
+        end = begin + int(match[1])
+        key, equals, value = data[match.end() : end - 1].partition(b"=")
+        if equals and data[end - 1 : end] == b"\n":
+            return key, value, end
+    raise Rejected("The archive has a damaged extended header: pack it again.")
 
 
 def _member(header: _Header, extensions: dict[str, bytes]) -> Member:

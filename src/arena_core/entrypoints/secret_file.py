@@ -5,6 +5,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from arena_core.adapters import disk
 from arena_core.domain.errors import Rejected, Unavailable
 
 SECRET_BYTES = 32
@@ -52,7 +53,7 @@ def _kept_secret(path: Path, *, begun: bool) -> bytes:
 
 
 def write_secret(path: Path, text: str, *, overwrite: bool = True) -> None:
-    """Write `text` to a file of mode 0600, whole or not at all.
+    """Write `text` to a file of mode 0600, whole or not at all, and to last.
 
     Without `overwrite` a file that is there already, or that another process makes at
     the same moment, stays.
@@ -68,6 +69,7 @@ def write_secret(path: Path, text: str, *, overwrite: bool = True) -> None:
             draft.replace(path)
         else:
             _link_unless_there(draft, path)
+        disk.sync_folder(path.parent.resolve())
     finally:
         draft.unlink(missing_ok=True)
 

@@ -192,7 +192,7 @@ def _sweep(leftover: Path) -> None:
 
 def _damaged() -> Corrupt:
     return Corrupt(
-        "The stored checkpoint is not what was stored: restore it from a backup."
+        "The stored checkpoint is not what was stored: restore it from a back-up."
     )
 
 

@@ -16,12 +16,15 @@ LARGEST_BYTES = 2**31
 # that call back into Python, and no exporter of policies needs it.
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
+_CHOICE = "If"
+"""The one operator that holds graphs and runs none of them more than once."""
+
 
 def refuse_unsafe(weights: bytes, *, largest_bytes: int = LARGEST_BYTES) -> None:
     """Raise `Rejected` unless `weights` are self-contained, standard ONNX.
 
     That means: one file, no data kept outside of it (which a runtime would read from
-    this machine's disk), and operators of the ONNX standard only.
+    this machine's disk), operators of the ONNX standard only, and no loops.
     """
     # Imported here: they take 0.15 s, and only those who load a model need them.
     from google.protobuf import message as protobuf  # noqa: PLC0415
@@ -70,6 +73,7 @@ def _refuse(message: Any) -> None:  # noqa: ANN401
             _refuse_external(message)
         case "NodeProto":
             _refuse_custom(message)
+            _refuse_loop(message)
         case "FunctionProto":
             # A few that call each other twice inline to a graph of any size.
             raise Rejected(
@@ -92,6 +96,21 @@ def _refuse_custom(node: Any) -> None:  # noqa: ANN401
         raise Rejected(
             "The weights use operators that are not of the ONNX standard: "
             "export them with standard operators only.",
+            field="weights",
+        )
+
+
+def _refuse_loop(node: Any) -> None:  # noqa: ANN401
+    """Refuse Loop, Scan, SequenceMap, and whatever else may repeat a graph.
+
+    A few hundred bytes can ask for 2**60 rounds, or for as many as an input says; and
+    onnxruntime does not heed its own flag to end a run while a body without nodes is
+    repeated.
+    """
+    holds_a_graph = any(it.HasField("g") or it.graphs for it in node.attribute)
+    if holds_a_graph and node.op_type != _CHOICE:
+        raise Rejected(
+            "The weights hold a loop, which may never end: export them without one.",
             field="weights",
         )
 

@@ -71,8 +71,8 @@ class SQLiteEventStore:
     ) -> "SQLiteEventStore":
         """Open the database at `path`; make it if there is none.
 
-        Raises `Rejected` if its folder is missing or a newer release has made it,
-        and `Corrupt` if it is no database.
+        Raises `Rejected` if its folder is missing, or if a newer release or something
+        else has made it, and `Corrupt` if it is no database.
         """
         if not path.absolute().parent.is_dir():
             raise Rejected(

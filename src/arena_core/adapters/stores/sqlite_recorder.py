@@ -30,7 +30,9 @@ from arena_core.adapters.sqlite import Wording
 from arena_core.domain.errors import ConcurrentWrite, Corrupt, Rejected, Unavailable
 
 SCHEMA = 1
-WORDING = Wording("event log", Corrupt, "restore it from a backup")
+WORDING = Wording(
+    "event log", Corrupt, "check the path of the store, or restore it from a back-up"
+)
 
 RawRow: TypeAlias = Sequence[Any]
 """Position, stream id in hex, version, topic and state; anything, if tampered with."""
@@ -68,6 +70,7 @@ _DDL = (
         SELECT RAISE(ABORT, 'the position is not the last')
         WHERE EXISTS (SELECT 1 FROM arena_events WHERE rowid > NEW.rowid); END""",
 )
+_FOREIGN = "SELECT count(*) > 0 AND sum(name = 'arena_events') = 0 FROM sqlite_master"
 _OBJECTS = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'arena_events%'"
 _INSERT = (
     "INSERT INTO arena_events (originator_id, originator_version, topic, state) "
@@ -254,6 +257,11 @@ def _one(cursor: SQLiteCursor, statement: str, *values: object) -> int:
 
 
 def _check_schema(cursor: SQLiteCursor) -> None:
+    if _one(cursor, _FOREIGN):
+        raise Rejected(
+            "The file is a database of something else: check the path of the store.",
+            field="store",
+        )
     schema = _one(cursor, "PRAGMA user_version")
     if schema > SCHEMA:
         raise Rejected(
