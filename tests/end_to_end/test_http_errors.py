@@ -154,7 +154,7 @@ def test_no_json_breaks_an_endpoint(world, client, ids, address, data):
         json.loads(answer.text)
         return
     assert answer.status_code in {404, 409, 422}
-    assert_problem(answer)
+    assert_problem(answer, sent=json.dumps(body))
     assert world.head() == before
 
 
@@ -183,7 +183,7 @@ def test_a_good_body_is_one_that_is_taken(client, ids):
 def test_no_query_breaks_a_list(client, path, query):
     answer = client.get(API + path, params=query)
     if not answer.is_success:
-        assert_problem(answer, 422)
+        assert_problem(answer, 422, sent=json.dumps(query))
         assert answer.json()["errors"]
 
 
