@@ -2,12 +2,18 @@
 
 import json
 
+import attrs
+import numpy as np
 import pytest
 
 from arena_core import MetricPoint, best
+from arena_core.adapters.rows.memory import MemoryRowStore
+from arena_core.application import golden
 from arena_core.application.identity import authenticate
+from arena_core.application.loading import load
+from arena_core.application.ports import Batch, Query
 from arena_core.application.session import LONGEST_REASON, Session
-from arena_core.application.views import Halt
+from arena_core.application.views import Halt, Views
 from arena_core.domain import deployment, experiment
 from arena_core.domain.errors import (
     NotFound,
@@ -15,7 +21,9 @@ from arena_core.domain.errors import (
     StorageFull,
     Unauthenticated,
     Unavailable,
+    UnknownEvent,
 )
+from unit import models
 from unit.scenes import MANAGER, Scene, caller, key_of
 
 
@@ -196,8 +204,6 @@ def test_nothing_is_written_that_could_not_be_read_again(scene):
 
 
 def test_numbers_of_numpy_are_numbers(scene):
-    import numpy as np  # noqa: PLC0415
-
     made = scene.experiment(scores={})
     added = scene.use.experiments.add_checkpoint(
         made.id,
@@ -224,3 +230,110 @@ def test_what_is_no_choice_of_a_checkpoint_is_said_to_be_none(scene, wrong):
     made = scene.experiment()
     with pytest.raises(Rejected, match=r"best\(\), final\(\) or specific"):
         scene.use.agents.create("balancer", made.id, checkpoint=wrong)
+
+
+# --- what cannot be read -----------------------------------------------------------
+
+
+class Unreadable:
+    """A store in which the events of some streams cannot be understood."""
+
+    def __init__(self, store, *streams):
+        self._store = store
+        self.streams = set(streams)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def _checked(self, events):
+        if any(e.stream in self.streams for e in events):
+            raise UnknownEvent("The event is of a newer release.")
+        return events
+
+    def read(self, stream, **bounds):
+        return self._checked(self._store.read(stream, **bounds))
+
+    def read_all(self, **bounds):
+        events = list(self._store.read_all(**bounds))
+        for at, event in enumerate(events):
+            if event.stream in self.streams:
+                return events[:at] or self._checked(events)
+        return events
+
+
+def stop_reading(scene, *streams):
+    """Have this process meet events that it does not know, and its rows stop."""
+    views = scene.arena.application.core.views
+    views._store = Unreadable(views._store, *streams)
+    views.halted = Halt(views.catch_up(), "A poison.")
+
+
+def test_a_token_whose_stream_cannot_be_read_opens_nothing(scene):
+    core = scene.arena.application.core
+    issued = scene.arena.on_behalf_of(MANAGER).tokens.issue(name="one", user="tom")
+    stop_reading(scene, issued.view.id)
+    with pytest.raises(Unauthenticated):
+        authenticate(core, issued.token)
+
+
+def test_what_cannot_be_read_is_not_served_and_all_else_is(scene):
+    dark, bright = scene.live(scene.agent()), scene.live(scene.agent())
+    stop_reading(scene, dark.deployment.id)
+    scene.arena.supervisor.follow()
+    assert scene.registry.live(key_of(dark)) is None
+    assert scene.registry.live(key_of(bright)) is not None
+
+
+def test_rows_of_another_log_are_made_anew_as_far_as_it_can_be_read(scene):
+    first = scene.use.projects.create("first")
+    poison = scene.use.projects.create("poison")
+    core = scene.arena.application.core
+    for beginning, expected in ((first.id, set()), (poison.id, {first.id})):
+        rows = MemoryRowStore()
+        views = Views(Unreadable(core.store, beginning), rows)
+        moved = attrs.evolve(core.views.rows.get(first.id), position=2, version=9)
+        rows.update(lambda _position, _rows, row=moved: Batch([row], 2))
+        views._was_read = lambda _position, _rows: False
+        views.catch_up()
+        assert {r.id for r in rows.find(Query("project", None))} == expected
+        assert views.halted is not None
+
+
+def test_rows_are_kept_where_the_log_cannot_be_compared_with_them(scene):
+    made = scene.use.projects.create("first")
+    core = scene.arena.application.core
+    rows = MemoryRowStore()
+    rows.update(lambda _p, _r: Batch([core.views.rows.get(made.id)], 1))
+    views = Views(Unreadable(core.store, made.id), rows)
+    assert views.catch_up() == 1
+    assert rows.get(made.id) is not None
+
+
+def test_a_bundle_that_changes_while_it_is_read_is_refused(scene, monkeypatch):
+    made = scene.experiment(scores={})
+    folder = scene.bundle()
+    blobs = scene.arena.application.core.blobs
+    put = type(blobs).put
+
+    def late(self, path):
+        (path / "notes.md").write_text("added meanwhile")
+        return put(self, path)
+
+    monkeypatch.setattr(type(blobs), "put", late)
+    with pytest.raises(Rejected, match="changed while it was read"):
+        scene.use.experiments.add_checkpoint(made.id, step=1, path=folder)
+    assert not scene.use.experiments.checkpoints(made.id)
+
+
+def test_a_held_model_whose_trace_cannot_be_replayed_stays_open_for_its_holder(scene):
+    folder = scene.bundle()
+    held = models.load(folder)
+    rows = np.zeros((1, 4), np.float32)
+    predicted = golden.Step({"inputs": rows, "results": rows})
+    odd = golden.GoldenTrace((golden.Case("case0", (predicted,)),))
+    (folder / "golden.npz").write_bytes(golden.write(odd))
+    blobs = scene.arena.application.core.blobs
+    digest = blobs.put(folder)
+    with pytest.raises(Rejected, match="must hold obs and action"):
+        load(blobs, models.ONNX, digest, held)
+    assert held.runtime.run({"obs": rows})
