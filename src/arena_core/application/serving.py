@@ -31,6 +31,8 @@ class Live:
     """Of the deployment's stream, when this was made."""
     organisation: OrganisationId
     key: str = field(repr=False)
+    authorization: str = field(repr=False)
+    """The header of a request that bears the key."""
     model: Model
     status: bytes
     """The body of its `status` answer."""
@@ -122,11 +124,13 @@ class Registry:
     def _answering(self, row: Row) -> Live:
         state: Deployment = row.state
         _, model = self._loaded[state.id]
+        key = self._keys.issue(state.id, state.key_version)
         return Live(
             state.id,
             row.version,
             row.organisation,
-            self._keys.issue(state.id, state.key_version),
+            key,
+            f"Bearer {key}",
             model,
             inference.status(
                 model,

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from arena_core.application import strict_json
 from arena_core.domain.errors import Rejected, StorageFull, TooLarge
@@ -36,7 +37,8 @@ def parse_query(request: Request, kind: type[S]) -> S:
 
 async def parse_body(request: Request, kind: type[S], *, limit_bytes: int) -> S:
     """Return the JSON body as a `kind`; no body counts as an empty object."""
-    body = await read(request, limit_bytes=limit_bytes)
+    announced = request.headers.get("content-length")
+    body = await read(request.receive, announced, limit_bytes=limit_bytes)
     try:
         parsed = strict_json.decode(body or b"{}", most_levels=MOST_LEVELS)
     except Rejected as error:
@@ -44,15 +46,24 @@ async def parse_body(request: Request, kind: type[S], *, limit_bytes: int) -> S:
     return _converted(parsed, kind, strict=True)
 
 
-async def read(request: Request, *, limit_bytes: int) -> bytes:
-    """Return the whole body.  Raises `TooLarge` before, or as soon as, it is."""
-    check_announced(request.headers.get("content-length"), limit_bytes)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
+async def read(
+    receive: Receive, content_length: str | None, *, limit_bytes: int
+) -> bytes:
+    """Return the whole body.  Raises `TooLarge` before, or as soon as, it is.
+
+    Raises `ClientDisconnect` if the caller leaves before it is complete.
+    """
+    check_announced(content_length, limit_bytes)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        size, more = size + len(chunks[-1]), message.get("more_body", False)
         if size > limit_bytes:
             raise too_large(limit_bytes)
-        chunks.append(chunk)
     return b"".join(chunks)
 
 
