@@ -136,7 +136,11 @@ class _Pool(SQLiteConnectionPool):
         # Bytes that somebody has put there must not keep the rest from being read.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
         return _Connection(connection, self.max_age)
 
 
