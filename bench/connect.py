@@ -24,7 +24,7 @@ import arena_core
 from arena_core.entrypoints.demo.player import Endpoint
 from arena_core.entrypoints.http.server import Server, listen
 
-from machine import describe, write_policy
+from machine import describe, record, write_policy
 
 OBSERVATION = np.zeros(4, np.float32)
 COLD = """
@@ -106,15 +106,7 @@ def connect(arena: arena_core.Arena, experiment: UUID) -> UUID:
 
 def prepare(store: Path, bundle: Path) -> UUID:
     with arena_core.open(store) as arena:
-        project = arena.projects.create("bench", kind="classic")
-        experiment = arena.experiments.create(
-            project.id,
-            name="bench",
-            algorithm="PPO",
-            source=arena_core.gym("CartPole-v1"),
-        )
-        arena.experiments.add_checkpoint(experiment.id, step=1, path=bundle)
-        return experiment.id
+        return record(arena, bundle)
 
 
 def python(code: str, *arguments: str) -> None:

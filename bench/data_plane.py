@@ -23,7 +23,7 @@ from attrs import frozen
 import arena_core
 from arena_core.application import npy
 
-from machine import describe, memory_backed_folder, write_policy
+from machine import describe, memory_backed_folder, record, write_policy
 
 HERE = Path(__file__).parent
 CONNECTIONS = (1, 16, 64)
@@ -129,17 +129,8 @@ def arena_server() -> Iterator[Target]:
 
 def put_live(store: Path, bundle: Path) -> tuple[str, str]:
     with arena_core.open(store) as arena:
-        project = arena.projects.create("bench", kind="classic")
-        experiment = arena.experiments.create(
-            project.id,
-            name="bench",
-            algorithm="PPO",
-            source=arena_core.gym("CartPole-v1"),
-        )
-        arena.experiments.add_checkpoint(experiment.id, step=1, path=bundle)
-        agent = arena.agents.create(
-            "bench", experiment.id, checkpoint=arena_core.final()
-        )
+        experiment = record(arena, bundle)
+        agent = arena.agents.create("bench", experiment, checkpoint=arena_core.final())
         deployment = arena.agents.connect(agent.id).deployment
         assert deployment is not None
         return str(deployment.id), arena.agents.access(agent.id).api_key

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 import numpy as np
 
+import arena_core
 from arena_core.entrypoints.demo.bundle import write_bundle
 from arena_core.entrypoints.demo.network import Network, initialise, parameter_count
 from arena_core.entrypoints.demo.ppo import Checkpoint
@@ -32,6 +34,19 @@ def write_policy(folder: Path) -> Path:
     observations = random.normal(size=(8, 4)).astype(np.float32)
     write_bundle(folder, Checkpoint(1, policy, 0.0, observations), seed=0)
     return folder
+
+
+def record(arena: arena_core.Arena, bundle: Path) -> UUID:
+    """Return a new experiment whose only checkpoint is `bundle`."""
+    project = arena.projects.create("bench")
+    experiment = arena.experiments.create(
+        project.id,
+        name="bench",
+        algorithm="PPO",
+        source=arena_core.gym("CartPole-v1"),
+    )
+    arena.experiments.add_checkpoint(experiment.id, step=1, path=bundle)
+    return experiment.id
 
 
 @contextmanager

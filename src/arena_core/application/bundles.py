@@ -25,6 +25,8 @@ GOLDEN_FILE = traces.FILE
 NOTES = frozenset({".json", ".md", ".txt"})
 """Suffixes of files that a bundle may hold beside those that it needs."""
 MOST_FILES = 1_000
+MOST_WEIGHTS_BYTES = 2 << 30
+"""What an ONNX file can have."""
 
 _MAGIC = b"arena-bundle/1\n"
 _LENGTH = struct.Struct(">Q")
@@ -205,12 +207,18 @@ def check(folder: Path) -> Manifest:
     return understood
 
 
+def weights(folder: Path, name: str) -> bytes:
+    """Return the weights in a folder that has been checked, but not if too large."""
+    return _content(name, files_of(folder), MOST_WEIGHTS_BYTES)
+
+
 def _content(name: str, files: Mapping[str, Path], most_bytes: int) -> bytes:
     try:
         with files[name].open("rb") as file:
             if file.seek(0, SEEK_END) > most_bytes:
                 raise TooLarge(
-                    f"The file {name} has more than {most_bytes} bytes: shorten it.",
+                    f"The file {name} has more than {most_bytes} bytes: make it "
+                    "smaller.",
                     field=name,
                 )
             file.seek(0)

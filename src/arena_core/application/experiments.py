@@ -280,7 +280,7 @@ class Experiments:
                 f"of {family.value}: both must agree.",
                 field="checkpoint.json: family",
             )
-        weights = (folder / manifest.weights).read_bytes()
+        weights = bundles.weights(folder, manifest.weights)
         self.session.core.inspect(manifest, weights)
 
     def _execute(self, experiment_id: UUID, command: object) -> None:

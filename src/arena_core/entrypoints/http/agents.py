@@ -72,7 +72,7 @@ class Wait(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     wait: float = 0.0
 
 
-def shown(call: Call, agent: AgentView) -> AgentView:
+def addressed(call: Call, agent: AgentView) -> AgentView:
     """Return the agent with its URL, which it has while it is Deployed."""
     deployment = agent.deployment
     if deployment is None or not deployment.connected:
@@ -93,7 +93,7 @@ def listed(call: Call) -> Reply:
         experiment_id=call.query.experiment_id,
         paging=call.query.paging(),
     )
-    return Reply(Listed.of(page, lambda agent: shown(call, agent)))
+    return Reply(Listed.of(page, lambda agent: addressed(call, agent)))
 
 
 def sources(call: Call) -> Reply:
@@ -112,18 +112,18 @@ def create(call: Call) -> Reply:
         kind=body.kind,
     )
     where = f"{call.base_url}{PATH}/{made.id}"
-    return Reply(shown(call, made), HTTPStatus.CREATED, where)
+    return Reply(addressed(call, made), HTTPStatus.CREATED, where)
 
 
 def show(call: Call) -> Reply:
-    return Reply(shown(call, call.use.agents.get(_id(call))))
+    return Reply(addressed(call, call.use.agents.get(_id(call))))
 
 
 def edit(call: Call) -> Reply:
     edited = call.use.agents.edit(
         _id(call), name=call.body.name, description=call.body.description
     )
-    return Reply(shown(call, edited))
+    return Reply(addressed(call, edited))
 
 
 def delete(call: Call) -> Reply:
@@ -133,7 +133,7 @@ def delete(call: Call) -> Reply:
 
 def restore(call: Call) -> Reply:
     return Reply(
-        shown(call, call.use.agents.restore(_id(call), reason=call.body.reason))
+        addressed(call, call.use.agents.restore(_id(call), reason=call.body.reason))
     )
 
 
@@ -152,22 +152,22 @@ def connect(call: Call) -> Reply:
 
 def _connecting(call: Call, agent: AgentView) -> Reply:
     status = HTTPStatus.ACCEPTED if is_pending(agent) else HTTPStatus.OK
-    return Reply(shown(call, agent), status, f"{call.base_url}{PATH}/{agent.id}")
+    return Reply(addressed(call, agent), status, f"{call.base_url}{PATH}/{agent.id}")
 
 
 def disconnect(call: Call) -> Reply:
     done = call.use.agents.disconnect(_id(call), reason=call.body.reason)
-    return Reply(shown(call, done))
+    return Reply(addressed(call, done))
 
 
 def rotate_key(call: Call) -> Reply:
     done = call.use.agents.rotate_key(_id(call), reason=call.body.reason)
-    return Reply(shown(call, done))
+    return Reply(addressed(call, done))
 
 
 def access(call: Call) -> Reply:
     view = call.use.agents.access(_id(call))
-    agent = shown(call, call.use.agents.get(_id(call)))
+    agent = addressed(call, call.use.agents.get(_id(call)))
     url = None if agent.deployment is None else agent.deployment.url
     return Reply(evolve(view, endpoint=url), secret=True)
 
