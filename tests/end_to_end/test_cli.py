@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -414,6 +415,25 @@ class TestAudit:
         assert [event["name"] for event in events] == list(self.NAMES)
         table = cli("audit", "log", "--store", filled.path).ok()
         assert all(event["stream"] in table for event in events)
+
+    @pytest.mark.slow
+    def test_follows_what_another_process_adds_until_it_is_interrupted(
+        self, cli, filled
+    ):
+        command = [sys.executable, "-m", "arena_core", "audit", "log", "--follow"]
+        watching = subprocess.Popen(
+            [*command, "--json", "--store", str(filled.path)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with watching:
+            old = [json.loads(watching.stdout.readline()) for _ in self.NAMES]
+            assert [event["name"] for event in old] == list(self.NAMES)
+            cli("token", "create", "--user", "ann", "--store", filled.path).ok()
+            new = json.loads(watching.stdout.readline())
+            assert new["name"] == "credential.access_token_issued"
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(timeout=20) == 0
 
     def test_prints_the_part_that_is_asked_for(self, cli, filled):
         events = self.log(cli, filled, "--after", 1, "--limit", 2)

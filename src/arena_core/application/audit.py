@@ -1,13 +1,13 @@
 """Audit: what happened, what was live, and whether the record is intact."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from attrs import frozen
 
 from arena_core.application.experiments import Experiments
-from arena_core.application.history import pages, parse_moment
+from arena_core.application.history import follow, pages, parse_moment
 from arena_core.application.ports import Fault, Recorded
 from arena_core.application.resources import (
     AgentView,
@@ -57,14 +57,27 @@ class Audit:
                 return
             yield event_view(recorded)
 
+    def follow(
+        self, *, after: int = 0, until: Callable[[], bool] = lambda: False
+    ) -> Iterator[EventView]:
+        """Yield the events after a position, and then each new one as it comes.
+
+        Goes on where it was after the store could not be read for a while; ends once
+        `until()` is true.
+        """
+        for recorded in follow(self.session.core.store, after=after, until=until):
+            if self._is_visible(recorded):
+                yield event_view(recorded)
+
     def _visible(self, after: int, stream: UUID | None) -> Iterator[Recorded]:
-        """Yield what the caller may see: who has which token is for managers."""
+        return filter(self._is_visible, self._recorded(after, stream))
+
+    def _is_visible(self, recorded: Recorded) -> bool:
+        """Say whether the caller may see it: who has which token is for managers."""
         manages = self.session.caller.role.covers(Role.MANAGER)
-        for recorded in self._recorded(after, stream):
-            if self._is_ours(recorded) and (
-                manages or not recorded.name.startswith(f"{credential.KIND}.")
-            ):
-                yield recorded
+        return self._is_ours(recorded) and (
+            manages or not recorded.name.startswith(f"{credential.KIND}.")
+        )
 
     def _recorded(self, after: int, stream: UUID | None) -> Iterator[Recorded]:
         store, up_to = self.session.core.store, self.session.as_of

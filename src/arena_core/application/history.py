@@ -1,12 +1,14 @@
 """Going back in the log: to a position, or to a time."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from arena_core.application.ports import EventStore, Recorded
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import Rejected, Unavailable
 
 PAGE = 500
+LOOK_AGAIN_S = 0.2
 
 
 def pages(
@@ -16,6 +18,29 @@ def pages(
     while page := store.read_all(after=after, limit=PAGE, up_to=up_to):
         yield from page
         after = page[-1].position
+
+
+def follow(
+    store: EventStore, *, after: int = 0, until: Callable[[], bool]
+) -> Iterator[Recorded]:
+    """Yield every event after a position, and then each new one as it comes.
+
+    Heals itself: while the store is not available it waits, and goes on where it was;
+    nothing is left out and nothing comes twice.  Ends once `until()` is true, which is
+    asked at least every `LOOK_AGAIN_S`.  Raises `UnknownEvent` at an event that cannot
+    be understood.
+    """
+    while not until():
+        try:
+            page = store.read_all(after=after, limit=PAGE)
+            if not page:
+                store.head(beyond=after, timeout_s=LOOK_AGAIN_S)
+        except Unavailable:
+            time.sleep(LOOK_AGAIN_S)
+            continue
+        for recorded in page:
+            after = recorded.position
+            yield recorded
 
 
 def position_at(store: EventStore, moment: datetime) -> int:
@@ -51,17 +76,17 @@ def parse_moment(
             field="as_of",
         )
     try:
-        time = datetime.fromisoformat(text.replace(" ", "+"))
+        then = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
+        then = None
+    if then is None or then.tzinfo is None:
         raise Rejected(
             "Name a position of the log, or a time with its zone such as "
             "2026-01-31T14:03:00Z.",
             field="as_of",
         )
-    if time > now:
+    if then > now:
         raise Rejected(
             "That time is still to come: name one that is past.", field="as_of"
         )
-    return position_at(store, time)
+    return position_at(store, then)

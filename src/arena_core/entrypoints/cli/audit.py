@@ -1,6 +1,9 @@
 """`arena-core audit`: what happened, what was live, and is the record intact."""
 
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -30,22 +33,40 @@ def audit() -> None:
 @audit.command()
 @click.option("--after", type=int, default=0, help="Begin after this position.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many events.")
+@click.option("--follow", is_flag=True, help="Go on with new ones, until Ctrl-C.")
 @json_option
 @store_options
 def log(
     after: int,
     limit: int | None,
+    follow: bool,
     as_json: bool,
     store: str | None,
     blobs: Path | None,
 ) -> None:
     """Print the events, oldest first."""
     with administration(store, blobs) as arena:
-        events = operator(arena).audit.log(after=after, limit=limit)
+        journal = operator(arena).audit
+        if follow:
+            _print_as_they_come(
+                islice(journal.follow(after=after), limit), as_json=as_json
+            )
+            return
+        events = journal.log(after=after, limit=limit)
         if as_json:
             print_json_lines(events)
         else:
             print_table(COLUMNS, map(event_row, events))
+
+
+def _print_as_they_come(events: Iterable[EventView], *, as_json: bool) -> None:
+    with suppress(KeyboardInterrupt):
+        for event in events:
+            if as_json:
+                print_json_lines([event])
+            else:
+                cells = ("" if cell is None else str(cell) for cell in event_row(event))
+                click.echo("  ".join(cells))
 
 
 @audit.command()
