@@ -27,6 +27,13 @@ OF_ONES_OWN = {"projects.create", "tokens.issue"}
 OF_THE_STORE = {"audit.verify"}
 """Is about the whole store: it names positions, never contents."""
 
+
+def after_one_look():
+    """Return a function that lets a follower look once at all that there is."""
+    answers = iter([False])
+    return lambda: next(answers, True)
+
+
 BY_ID = {
     "projects.get": lambda use, there: use.projects.get(there.project),
     "projects.edit": lambda use, there: use.projects.edit(there.project, name="x"),
@@ -87,6 +94,7 @@ LISTS = {
         *use.audit.log(),
         *use.audit.log(stream=there.agent),
     ],
+    "audit.follow": lambda use, _: list(use.audit.follow(until=after_one_look())),
     "audit.replay": lambda use, _: (
         *(replayed := use.audit.replay()).projects,
         *replayed.experiments,
