@@ -15,3 +15,11 @@ settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE")
     or ("ci" if os.environ.get("CI") else "default")
 )
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their length: what they hold, such as a time, may differ.
+
+    Workers that collect the tests in parallel must find the same names.
+    """
+    return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) else None

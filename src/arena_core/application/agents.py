@@ -194,19 +194,11 @@ class Agents:
 
     def disconnect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
         """Take the agent off its endpoint; the agent itself stays."""
-        self._deployment_row(agent_id)
-        stream = deployment_of(AgentId(agent_id))
-        change = Change(deployment, stream, deployment.Disconnect())
-        self._execute(agent_id, [change], reason)
-        return self.get(agent_id)
+        return self._order(agent_id, deployment.Disconnect(), reason)
 
     def rotate_key(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
         """Replace the deployment's key.  The old one is dead when this returns."""
-        self._deployment_row(agent_id)
-        stream = deployment_of(AgentId(agent_id))
-        change = Change(deployment, stream, deployment.RotateKey())
-        self._execute(agent_id, [change], reason)
-        return self.get(agent_id)
+        return self._order(agent_id, deployment.RotateKey(), reason)
 
     def access(self, agent_id: UUID) -> AccessView:
         """Return how to call the agent.  Raises `Conflict` unless it is Deployed."""
@@ -238,6 +230,12 @@ class Agents:
         self.session.execute(*changes, reason=reason)
         # What this process serves must not lag behind what it has just recorded.
         self.registry.follow(self.session.rows.get(deployment_of(AgentId(agent_id))))
+
+    def _order(self, agent_id: UUID, command: object, reason: str | None) -> AgentView:
+        """Give a command to the deployment that the agent has."""
+        row = self._deployment_row(agent_id)
+        self._execute(agent_id, [Change(deployment, row.id, command)], reason)
+        return self.get(agent_id)
 
     def _with_deployment(
         self, change: Change, command: object, reason: str | None

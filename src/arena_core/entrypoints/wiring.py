@@ -2,13 +2,13 @@
 
 import secrets
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from attrs import frozen
 
+from arena_core.adapters.appending import utc_now
 from arena_core.adapters.blobs.files import FileBlobStore
 from arena_core.adapters.blobs.memory import MemoryBlobStore
 from arena_core.adapters.metrics.memory import MemoryMetricStore
@@ -44,10 +44,6 @@ from arena_core.domain.release import VERSION
 from arena_core.entrypoints.library import Arena, Uploads
 from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
 from arena_core.entrypoints.settings import Settings
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @frozen
