@@ -1,4 +1,4 @@
-"""Small real ONNX models, and the manifests that are true of them."""
+"""Small real ONNX models, and the signatures that are true of them."""
 
 from collections.abc import Sequence
 
@@ -14,32 +14,21 @@ from onnx import (
     numpy_helper,
 )
 
-from arena_core.domain.checkpoint import Head, Manifest, Signature, TensorSpec
-from arena_core.domain.values import Family
+from arena_core.domain.checkpoint import Signature, TensorSpec
 
 OPSET = helper.make_opsetid("", 20)
 LOCAL = helper.make_opsetid("local", 1)
 
 
-def manifest(
-    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], **changes
-) -> Manifest:
-    said = {
-        "format_version": 1,
-        "algorithm": "DQN",
-        "family": Family.RL,
-        "weights": "policy.onnx",
-        "signature": Signature(tuple(inputs), tuple(outputs)),
-        "head": Head.LOGITS,
-    }
-    return Manifest(**(said | changes))
+def signature(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
+    return Signature(tuple(inputs), tuple(outputs))
 
 
-POLICY = manifest(
+POLICY = signature(
     [TensorSpec("obs", "float32", (None, 4))],
     [TensorSpec("logits", "float32", (None, 2))],
 )
-MASKED_POLICY = manifest(
+MASKED_POLICY = signature(
     [
         TensorSpec("obs", "float16", (None, 2, 3)),
         TensorSpec("step", "int64", (None,)),
@@ -50,17 +39,17 @@ MASKED_POLICY = manifest(
         TensorSpec("next", "int64", (None,)),
     ],
 )
-SEQUENCE = manifest(
+SEQUENCE = signature(
     [TensorSpec("tokens", "float32", (None, None, 3))],
     [TensorSpec("scaled", "float32", (None, None, 3))],
 )
 
 
-PICK = manifest(
+PICK = signature(
     [TensorSpec("obs", "int64", (None,))],
     [TensorSpec("logits", "float32", (None, 2))],
 )
-READER = manifest(
+READER = signature(
     [TensorSpec("obs", "float32", (None, 4))],
     [TensorSpec("logits", "float32", (None, 4))],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from arena_core.application.ports import Array, Runtime, Tensors
-from arena_core.domain.checkpoint import Manifest, TensorSpec
+from arena_core.domain.checkpoint import Signature, TensorSpec
 from arena_core.domain.errors import Rejected, Unavailable
 
 MOST_ROWS = 9
@@ -39,24 +39,24 @@ def elements(dtype: np.dtype):
 
 
 @st.composite
-def batches(draw, manifest: Manifest) -> dict[str, Array]:
+def batches(draw, signature: Signature) -> dict[str, Array]:
     rows, free = draw(st.integers(1, MOST_ROWS)), draw(st.integers(1, 3))
     drawn = {}
-    for spec in manifest.signature.inputs:
+    for spec in signature.inputs:
         dtype = np.dtype(spec.dtype)
         arrays = hnp.arrays(dtype, shape(spec, rows, free), elements=elements(dtype))
         drawn[spec.name] = draw(arrays)
     return drawn
 
 
-def some(manifest: Manifest, *, rows: int = 3, seed: int = 0) -> dict[str, Array]:
+def some(signature: Signature, *, rows: int = 3, seed: int = 0) -> dict[str, Array]:
     """Return inputs that differ from seed to seed."""
     random = np.random.default_rng(seed)
     return {
         spec.name: random.normal(size=shape(spec, rows, 2)).astype(spec.dtype)
         if spec.dtype.startswith("float")
         else random.integers(0, 2, shape(spec, rows, 2)).astype(spec.dtype)
-        for spec in manifest.signature.inputs
+        for spec in signature.inputs
     }
 
 
@@ -87,7 +87,7 @@ def refused(runtime: Runtime, inputs: Tensors) -> Rejected:
 class RuntimeContract:
     @pytest.fixture(scope="class")
     @classmethod
-    def manifest(cls) -> Manifest:
+    def signature(cls) -> Signature:
         raise NotImplementedError("the subclass says what the weights are")
 
     @pytest.fixture(scope="class")
@@ -102,8 +102,8 @@ class RuntimeContract:
         yield runtime
         runtime.close()
 
-    def test_the_signature_is_the_manifests(self, runtime, manifest):
-        assert runtime.signature == manifest.signature
+    def test_the_signature_is_the_one_that_was_asked_for(self, runtime, signature):
+        assert runtime.signature == signature
 
     def test_it_says_what_runs_it_and_where(self, runtime):
         assert re.fullmatch(r"\w+ \d[\w.+]*", runtime.name)
@@ -111,10 +111,10 @@ class RuntimeContract:
 
     @examples
     @given(data=st.data())
-    def test_each_input_row_gets_one_row_of_each_output(self, runtime, manifest, data):
-        inputs = data.draw(batches(manifest))
+    def test_each_input_row_gets_one_row_of_each_output(self, runtime, signature, data):
+        inputs = data.draw(batches(signature))
         outputs = runtime.run(inputs)
-        specs = manifest.signature.outputs
+        specs = signature.outputs
         assert list(outputs) == [spec.name for spec in specs]
         for spec in specs:
             output = outputs[spec.name]
@@ -126,8 +126,8 @@ class RuntimeContract:
 
     @examples
     @given(data=st.data())
-    def test_rows_do_not_see_each_other(self, runtime, manifest, data):
-        inputs = data.draw(batches(manifest))
+    def test_rows_do_not_see_each_other(self, runtime, signature, data):
+        inputs = data.draw(batches(signature))
         together = runtime.run(inputs)
         for row in range(row_count(inputs)):
             alone = runtime.run(take(inputs, slice(row, row + 1)))
@@ -135,14 +135,14 @@ class RuntimeContract:
 
     @examples
     @given(data=st.data())
-    def test_rows_may_come_in_any_order(self, runtime, manifest, data):
-        inputs = data.draw(batches(manifest))
+    def test_rows_may_come_in_any_order(self, runtime, signature, data):
+        inputs = data.draw(batches(signature))
         order = data.draw(st.permutations(range(row_count(inputs))))
         shuffled = runtime.run(take(inputs, order))
         assert_close(shuffled, take(runtime.run(inputs), order))
 
-    def test_arrays_may_be_read_only_and_in_any_memory_order(self, runtime, manifest):
-        inputs = some(manifest)
+    def test_arrays_may_be_read_only_and_in_any_memory_order(self, runtime, signature):
+        inputs = some(signature)
         odd = {name: np.asfortranarray(array) for name, array in inputs.items()}
         for array in odd.values():
             array.flags.writeable = False
@@ -150,45 +150,45 @@ class RuntimeContract:
         wide = {name: np.repeat(array, 2, axis=0) for name, array in inputs.items()}
         assert_close(runtime.run(take(wide, slice(0, None, 2))), runtime.run(inputs))
 
-    def test_inputs_and_earlier_answers_are_left_alone(self, runtime, manifest):
-        inputs = some(manifest, seed=1)
+    def test_inputs_and_earlier_answers_are_left_alone(self, runtime, signature):
+        inputs = some(signature, seed=1)
         before = {name: array.copy() for name, array in inputs.items()}
         answer = runtime.run(inputs)
         for name, array in inputs.items():
             np.testing.assert_array_equal(array, before[name])
         kept = {name: array.copy() for name, array in answer.items()}
-        runtime.run(some(manifest, seed=2))
+        runtime.run(some(signature, seed=2))
         for array in inputs.values():
             array.fill(0)
         assert_close(answer, kept)
 
-    def test_an_unknown_input_is_refused_without_repeating_it(self, runtime, manifest):
-        inputs = some(manifest)
+    def test_an_unknown_input_is_refused_without_repeating_it(self, runtime, signature):
+        inputs = some(signature)
         some_array = next(iter(inputs.values()))
         error = refused(runtime, inputs | {"surprise": some_array})
         assert error.field == "surprise"
         assert "surprise" not in str(error)
         assert all(name in str(error) for name in inputs)
 
-    def test_a_missing_input_is_refused_by_its_name(self, runtime, manifest):
-        for name in (inputs := some(manifest)):
+    def test_a_missing_input_is_refused_by_its_name(self, runtime, signature):
+        for name in (inputs := some(signature)):
             rest = {other: array for other, array in inputs.items() if other != name}
             error = refused(runtime, rest)
             assert error.field == name
             assert name in str(error)
 
-    def test_a_wrong_dtype_is_refused_with_the_right_one(self, runtime, manifest):
-        inputs = some(manifest)
-        for spec in manifest.signature.inputs:
+    def test_a_wrong_dtype_is_refused_with_the_right_one(self, runtime, signature):
+        inputs = some(signature)
+        for spec in signature.inputs:
             for wrong in {"float64", "int64", "int8", "bool", ">i8"} - {spec.dtype}:
                 cast = {spec.name: inputs[spec.name].astype(wrong)}
                 error = refused(runtime, inputs | cast)
                 assert error.field == spec.name
                 assert spec.dtype in str(error)
 
-    def test_a_wrong_shape_is_refused_by_the_inputs_name(self, runtime, manifest):
-        inputs = some(manifest)
-        for spec in manifest.signature.inputs:
+    def test_a_wrong_shape_is_refused_by_the_inputs_name(self, runtime, signature):
+        inputs = some(signature)
+        for spec in signature.inputs:
             array = inputs[spec.name]
             wrong = [array[..., None], array.reshape(-1)[0]]
             if len(spec.shape) > 1:
@@ -200,27 +200,29 @@ class RuntimeContract:
                 assert error.field == spec.name
                 assert spec.name in str(error)
 
-    def test_no_rows_are_refused(self, runtime, manifest):
-        refused(runtime, some(manifest, rows=0))
+    def test_no_rows_are_refused(self, runtime, signature):
+        refused(runtime, some(signature, rows=0))
 
-    def test_inputs_with_different_numbers_of_rows_are_refused(self, runtime, manifest):
-        names = [spec.name for spec in manifest.signature.inputs]
+    def test_inputs_with_different_numbers_of_rows_are_refused(
+        self, runtime, signature
+    ):
+        names = [spec.name for spec in signature.inputs]
         if len(names) == 1:
             pytest.skip("a single input has no other to differ from")
         for name in names:
-            uneven = some(manifest, rows=3)
-            uneven[name] = some(manifest, rows=2)[name]
+            uneven = some(signature, rows=3)
+            uneven[name] = some(signature, rows=2)[name]
             assert refused(runtime, uneven).field in names
 
-    def test_a_refusal_changes_nothing(self, runtime, manifest):
-        inputs = some(manifest)
+    def test_a_refusal_changes_nothing(self, runtime, signature):
+        inputs = some(signature)
         before = runtime.run(inputs)
         refused(runtime, {})
         assert_close(runtime.run(inputs), before)
 
-    def test_concurrent_callers_get_their_own_answers(self, runtime, manifest):
+    def test_concurrent_callers_get_their_own_answers(self, runtime, signature):
         asked = [
-            some(manifest, rows=seed % MOST_ROWS + 1, seed=seed) for seed in range(200)
+            some(signature, rows=seed % MOST_ROWS + 1, seed=seed) for seed in range(200)
         ]
         expected = [runtime.run(inputs) for inputs in asked]
         with ThreadPoolExecutor(8) as pool:
@@ -232,18 +234,18 @@ class RuntimeContract:
         runtime.close()
         runtime.close()
 
-    def test_a_closed_runtime_is_unavailable(self, load, manifest):
+    def test_a_closed_runtime_is_unavailable(self, load, signature):
         runtime = load()
         runtime.close()
         with pytest.raises(Unavailable):
-            runtime.run(some(manifest))
+            runtime.run(some(signature))
 
-    def test_closing_one_leaves_another_alone(self, load, runtime, manifest):
+    def test_closing_one_leaves_another_alone(self, load, runtime, signature):
         load().close()
-        runtime.run(some(manifest))
+        runtime.run(some(signature))
 
-    def test_closing_lets_those_who_run_finish(self, load, manifest):
-        inputs = some(manifest)
+    def test_closing_lets_those_who_run_finish(self, load, signature):
+        inputs = some(signature)
         runtime = load()
         expected = runtime.run(inputs)
         everyone_runs = Barrier(5)

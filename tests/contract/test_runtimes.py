@@ -29,7 +29,7 @@ class OnnxContract(RuntimeContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def manifest(cls):
+    def signature(cls):
         return cls.CHECKPOINT[0]
 
     @pytest.fixture(scope="class")
@@ -58,70 +58,66 @@ def test_the_contract_catches_rows_that_see_each_other():
     gossip = load(models.POLICY, models.gossiping_policy())
     with pytest.raises(AssertionError, match="logits"):
         RuntimeContract().test_rows_do_not_see_each_other(
-            runtime=gossip, manifest=models.POLICY
+            runtime=gossip, signature=models.POLICY
         )
 
 
 # --- the weights and their manifest ----------------------------------------------
 
 
-def policy_manifest(
+def policy_signature(
     obs=("obs", "float32", (None, 4)), logits=("logits", "float32", (None, 2))
 ):
-    signature = Signature((TensorSpec(*obs),), (TensorSpec(*logits),))
-    return evolve(models.POLICY, signature=signature)
+    return Signature((TensorSpec(*obs),), (TensorSpec(*logits),))
 
 
 @pytest.mark.parametrize(
-    ("manifest", "words"),
+    ("signature", "words"),
     [
-        (policy_manifest(obs=("state", "float32", (None, 4))), ["state", "obs"]),
-        (policy_manifest(obs=("obs", "float64", (None, 4))), ["float64", "float32"]),
-        (policy_manifest(obs=("obs", "float32", (None, 5))), ["rows, 5", "rows, 4"]),
-        (policy_manifest(obs=("obs", "float32", (None, 2, 2))), ["rows, 2, 2"]),
-        (policy_manifest(obs=("obs", "float32", (None, None))), ["rows, any"]),
-        (policy_manifest(obs=("obs", "float32", (1, 4))), ["batch axis", "null"]),
-        (policy_manifest(obs=("obs", "float32", ())), ["batch axis", "null"]),
-        (policy_manifest(logits=("q", "float32", (None, 2))), ["outputs q", "logits"]),
-        (policy_manifest(logits=("logits", "int64", (None, 2))), ["int64", "float32"]),
-        (policy_manifest(logits=("logits", "float32", (None, 3))), ["rows, 3"]),
-        (evolve(models.POLICY, signature=Signature((), ())), ["nothing", "obs"]),
+        (policy_signature(obs=("state", "float32", (None, 4))), ["state", "obs"]),
+        (policy_signature(obs=("obs", "float64", (None, 4))), ["float64", "float32"]),
+        (policy_signature(obs=("obs", "float32", (None, 5))), ["rows, 5", "rows, 4"]),
+        (policy_signature(obs=("obs", "float32", (None, 2, 2))), ["rows, 2, 2"]),
+        (policy_signature(obs=("obs", "float32", (None, None))), ["rows, any"]),
+        (policy_signature(obs=("obs", "float32", (1, 4))), ["batch axis", "null"]),
+        (policy_signature(obs=("obs", "float32", ())), ["batch axis", "null"]),
+        (policy_signature(logits=("q", "float32", (None, 2))), ["outputs q", "logits"]),
+        (policy_signature(logits=("logits", "int64", (None, 2))), ["int64", "float32"]),
+        (policy_signature(logits=("logits", "float32", (None, 3))), ["rows, 3"]),
+        (Signature((), ()), ["nothing", "obs"]),
     ],
 )
-def test_a_manifest_that_is_not_true_is_refused_with_the_difference(manifest, words):
+def test_a_manifest_that_is_not_true_is_refused_with_the_difference(signature, words):
     with pytest.raises(Rejected) as refusal:
-        load(manifest, models.policy())
+        load(signature, models.policy())
     assert all(word in str(refusal.value) for word in words)
     assert refusal.value.field == "signature"
 
 
 def test_inputs_are_listed_in_the_order_of_the_weights():
-    signature = models.MASKED_POLICY.signature
+    signature = models.MASKED_POLICY
     swapped = evolve(signature, outputs=signature.outputs[::-1])
     with pytest.raises(Rejected, match=r"outputs next, q, the weights q, next"):
-        load(evolve(models.MASKED_POLICY, signature=swapped), models.masked_policy())
+        load(swapped, models.masked_policy())
 
 
 def test_a_manifest_may_fix_an_axis_that_the_weights_leave_free():
-    tokens, scaled = (
-        models.SEQUENCE.signature.inputs + models.SEQUENCE.signature.outputs
-    )
+    tokens, scaled = models.SEQUENCE.inputs + models.SEQUENCE.outputs
     signature = Signature(
         (evolve(tokens, shape=(None, 5, 3)),), (evolve(scaled, shape=(None, 5, 3)),)
     )
-    manifest = evolve(models.SEQUENCE, signature=signature)
-    runtime = load(manifest, models.sequence_model())
+    runtime = load(signature, models.sequence_model())
     assert runtime.signature == signature
     with pytest.raises(Rejected, match=r"\(rows, 5, 3\)"):
         runtime.run(some(models.SEQUENCE))
 
 
 def test_an_output_that_the_weights_do_not_describe_is_measured():
-    manifest = policy_manifest(logits=("logits", "float32", (None, 3)))
-    measured = policy_manifest(logits=("logits", "float32", (None, 4)))
-    assert load(measured, models.undescribed_policy()).signature == measured.signature
+    signature = policy_signature(logits=("logits", "float32", (None, 3)))
+    measured = policy_signature(logits=("logits", "float32", (None, 4)))
+    assert load(measured, models.undescribed_policy()).signature == measured
     with pytest.raises(Rejected, match=r"logits has the shape \(rows, 4\)"):
-        load(manifest, models.undescribed_policy())
+        load(signature, models.undescribed_policy())
 
 
 @pytest.mark.parametrize("batch", [2, 3])
@@ -136,9 +132,9 @@ def test_a_batch_axis_fixed_to_several_rows_is_refused(batch):
     ("keepdims", "got"), [(1, "1 rows for 2"), (0, "no rows for 1")]
 )
 def test_outputs_that_do_not_follow_the_batch_are_refused_at_load(keepdims, got):
-    manifest = policy_manifest(logits=("logits", "float32", (None, 4)))
+    signature = policy_signature(logits=("logits", "float32", (None, 4)))
     with pytest.raises(Rejected, match=f"logits has {got} rows"):
-        load(manifest, models.collapsing_policy(keepdims=keepdims))
+        load(signature, models.collapsing_policy(keepdims=keepdims))
 
 
 def test_weights_that_fail_on_two_rows_are_refused_at_load():
@@ -147,9 +143,9 @@ def test_weights_that_fail_on_two_rows_are_refused_at_load():
 
 
 def test_weights_without_inputs_are_refused():
-    manifest = evolve(models.POLICY, signature=Signature((), ()))
+    signature = Signature((), ())
     with pytest.raises(Rejected, match="have no input"):
-        load(manifest, models.constant_policy())
+        load(signature, models.constant_policy())
 
 
 def test_text_is_no_input():

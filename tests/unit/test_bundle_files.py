@@ -1,11 +1,15 @@
 """A bundle whose files change or vanish while it is read is refused, not a defect."""
 
+import tracemalloc
+
 import pytest
 
 from arena_core.application import bundles
 from arena_core.domain.errors import Rejected
 
 import bundles as written
+
+MEGABYTE = 1 << 20
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def test_a_file_that_vanishes_while_it_is_listed_is_named(vanishing):
         bundles.listing(vanishing("golden.npz"))
 
 
-def test_weights_of_more_than_one_input_are_refused(tmp_path):
+def test_weights_with_an_input_that_nothing_feeds_are_refused(tmp_path):
     folder = written.cartpole(tmp_path)
     described = written.manifest(folder)
     described["signature"]["inputs"] *= 2
@@ -45,6 +49,19 @@ def test_weights_of_more_than_one_input_are_refused(tmp_path):
         **described["signature"]["inputs"][1], "name": "hidden",
     }  # fmt: skip
     written.write_manifest(folder, described)
-    with pytest.raises(Rejected, match="exactly one input") as caught:
+    with pytest.raises(Rejected, match="one input for each array") as caught:
         bundles.check(folder)
     assert caught.value.field == "checkpoint.json: signature.inputs"
+
+
+def test_to_check_a_bundle_takes_memory_for_what_it_holds_only(tmp_path):
+    folder = written.cartpole(tmp_path)
+    bundles.check(folder)  # so that what is made once is made
+    tracemalloc.start()
+    try:
+        bundles.check(folder)
+        bundles.weights(folder, "policy.onnx")
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < MEGABYTE

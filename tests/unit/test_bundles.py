@@ -29,6 +29,7 @@ from arena_core.domain.checkpoint import (
     Head,
     Manifest,
     Normaliser,
+    Policy,
     Signature,
     TensorSpec,
 )
@@ -249,17 +250,21 @@ def test_a_policy_is_understood():
         format_version=1,
         algorithm="PPO",
         family=Family.RL,
-        weights="policy.onnx",
-        signature=Signature(
-            (TensorSpec("obs", "float32", (None, 4)),),
-            (TensorSpec("/actor/Gemm:0", "float32", (None, 2)),),
-        ),
-        head=Head.LOGITS,
-        observation_space=Box(
-            (4,), "float32", (-4.8, None, -0.4, None), (4.8, None, 0.4, None)
-        ),
-        action_space=Discrete(2),
-        normaliser=Normaliser((0, 0.5, 0, 0), (1, 2, 3, 4), 1e-8, 10),
+        policies={
+            "policy": Policy(
+                weights="policy.onnx",
+                signature=Signature(
+                    (TensorSpec("obs", "float32", (None, 4)),),
+                    (TensorSpec("/actor/Gemm:0", "float32", (None, 2)),),
+                ),
+                head=Head.LOGITS,
+                observation_space=Box(
+                    (4,), "float32", (-4.8, None, -0.4, None), (4.8, None, 0.4, None)
+                ),
+                action_space=Discrete(2),
+                normalisers={"": Normaliser((0, 0.5, 0, 0), (1, 2, 3, 4), 1e-8, 10)},
+            )
+        },
         golden=True,
     )
 
@@ -275,7 +280,7 @@ def test_a_policy_is_understood():
         changed(CARTPOLE, ["normaliser", "epsilon"], 0),
         changed(CARTPOLE, ["signature", "inputs", 0, "shape"], [None, None]),
         changed(PREDICTOR, ["observation_space"], CARTPOLE["observation_space"]),
-        changed(PREDICTOR, ["family"], "latent"),
+        changed(PREDICTOR, ["family"], "llm"),
         changed(
             changed(CARTPOLE, ["observation_space"], {"type": "Discrete", "n": 16})
             | {"normaliser": None},
@@ -306,8 +311,6 @@ ANSWER = ["signature", "outputs", 0]
         (CARTPOLE, ["provenance"], [], "provenance"),
         (CARTPOLE, ["weights"], "../policy.onnx", "weights"),
         (CARTPOLE, ["weights"], "policy.pt", "weights"),
-        (CARTPOLE, ["weights"], "policy.onnx.data", "weights"),
-        (CARTPOLE, ["weights"], "policy", "weights"),
         (CARTPOLE, ["signature", "inputs"], [], "signature.inputs"),
         (CARTPOLE, ["signature", "inputs"], {}, "signature.inputs"),
         (CARTPOLE, [*TENSOR, "dtype"], 1, "signature.inputs 0.dtype"),
@@ -327,7 +330,8 @@ ANSWER = ["signature", "outputs", 0]
         (CARTPOLE, [*ANSWER, "shape"], [None, 1, 2], "signature.outputs 0.shape"),
         (CARTPOLE, [*ANSWER, "dtype"], "int64", "signature.outputs 0.dtype"),
         (PENDULUM, [*ANSWER, "shape"], [None], "signature.outputs 0.shape"),
-        (CARTPOLE, ["head"], "action", "head"),
+        (CARTPOLE, ["head"], "action", "signature.outputs 0.shape"),
+        (PREDICTOR, ["family"], "latent", "decoder"),
         (CARTPOLE, ["head"], "output", "head"),
         (PENDULUM, ["head"], "logits", "head"),
         (PREDICTOR, ["head"], "action", "head"),

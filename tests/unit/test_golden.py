@@ -92,6 +92,24 @@ def test_what_is_written_numpy_reads():
     assert arrays["case1/step1/action_mask"].shape == (7, 2)
 
 
+def test_what_is_recorded_of_each_agent_is_told_apart():
+    recorded = {
+        "agents/a:1/obs/inner/0": np.zeros((2, 4)),
+        "agents/a:1/action": np.zeros(2),
+        "agents/b/obs": np.zeros((2, 1)),
+        "agents/b/outputs/agents/x": np.zeros((2, 1)),
+        "agents/b/env_defined_action": np.full(2, np.nan),
+        "agents/b/action": np.zeros(2),
+    }
+    (case,) = read(write(GoldenTrace((Case("case0", (Step(recorded),)),)))).cases
+    agents = case.steps[0].by_agent()
+    assert {agent: set(whats) for agent, whats in agents.items()} == {
+        "a:1": {"obs/inner/0", "action"},
+        "b": {"obs", "outputs/agents/x", "env_defined_action", "action"},
+    }
+    assert case.steps[0].rows == 2
+
+
 def test_cases_and_steps_come_in_the_order_of_their_numbers():
     trace = GoldenTrace(
         tuple(
@@ -121,6 +139,15 @@ TWO = npy.encode(np.zeros((2, 4)))
         (dict.fromkeys(GOOD, npy.encode(np.zeros(()))), "batch axis"),
         ({n.replace("step0", "step1"): c for n, c in GOOD.items()}, "lacks step 0"),
         (
+            GOOD | {n.replace("step0/", "step0/agents/a/"): c for n, c in GOOD.items()},
+            "of several agents and of a single one",
+        ),
+        ({"case0/step0/agents/a/obs.npy": ONE}, "no answer"),
+        (
+            GOOD | {"case0/step1/agents/a/action.npy": ONE},
+            "either obs or inputs",
+        ),
+        (
             GOOD | {n.replace("step0", "step2"): c for n, c in GOOD.items()},
             "lacks step 1",
         ),
@@ -139,6 +166,9 @@ def test_a_trace_that_cannot_be_replayed_is_refused(members, problem):
      "case00/step0/obs.npy", "case0/step-1/obs.npy", "case٣/step0/obs.npy",
      "case0/step0/outputs/.npy", "case0/step0/outputs/a b.npy", "case0/step0/",
      "Case0/step0/obs.npy", "case0/step0/obs.npy\n", "case9999999/step0/obs.npy",
+     "case0/step0/agents/a/reward.npy", "case0/step0/agents//obs.npy",
+     "case0/step0/agents/a b/obs.npy", "case0/step0/agents/a/b/obs.npy",
+     "case0/step0/obs/.npy", "case0/step0/obs/a b.npy", "case0/step0/action/x.npy",
      "__pycache__/x.pkl", "case0/step0/outputs/[red].npy"],
 )  # fmt: skip
 def test_a_member_of_another_name_is_refused(name):

@@ -9,12 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_core.application import inference
-from arena_core.application.inference import Model
+from arena_core.application.inference import Choice
 from arena_core.application.npy import from_base64, to_base64
-from arena_core.domain.checkpoint import Box, Discrete, Head
-from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.checkpoint import (
+    Box,
+    Discrete,
+    Head,
+    HiddenState,
+    Manifest,
+    MultiBinary,
+    Policy,
+)
+from arena_core.domain.errors import Rejected, TooLarge, Unavailable
 from arena_core.domain.values import Family
-from unit.models import ONNX, load
+from unit.models import described, load, of
 
 import bundles
 import onnx_models
@@ -100,7 +108,7 @@ def test_a_mask_that_allows_nothing_is_refused_and_names_the_first_such_row(poli
     mask = np.ones((5, 2))
     mask[[2, 4]] = 0
     error = refused(inference.get_action, policy, body(obs=OBS, action_mask=mask))
-    assert str(error) == "action_mask allows no action in row 2."
+    assert str(error) == "The action_mask allows no action in row 2."
     assert error.field == "action_mask"
 
 
@@ -108,7 +116,7 @@ def test_a_mask_that_allows_nothing_is_refused_and_names_the_first_such_row(poli
 def test_a_mask_of_another_shape_is_refused(policy, shape):
     request = body(obs=OBS, action_mask=np.ones(shape))
     error = refused(inference.get_action, policy, request)
-    assert "action_mask must have the shape (5, 2)" in str(error)
+    assert "action_mask must have" in str(error)
 
 
 def test_a_mask_for_actions_that_are_not_chosen_by_scores_is_refused(pendulum):
@@ -162,17 +170,16 @@ def test_what_is_malformed_is_refused_in_a_plain_sentence(policy, request_body, 
 
 def test_an_action_that_starts_elsewhere_is_counted_from_there(policy):
     space = Discrete(2, start=5, dtype="int32")
-    shifted = Model.of(evolve(policy.manifest, action_space=space), policy.runtime)
+    shifted = described(policy, action_space=space)
     actions = act(shifted, obs=OBS)
     assert (actions - 5).tolist() == act(policy, obs=OBS).tolist()
     assert actions.dtype == np.int32
 
 
 def test_weights_that_answer_the_action_itself_are_taken_at_their_word(policy):
-    manifest = evolve(policy.manifest, head=Head.ACTION)
-    model = Model.of(manifest, policy.runtime)
+    model = described(policy, head=Head.ACTION, action_space=MultiBinary((2,)))
     raw = bundles.CARTPOLE(OBS)
-    assert np.allclose(act(model, obs=OBS), raw, rtol=1e-4, atol=1e-5)
+    assert act(model, obs=OBS).tolist() == raw.astype(np.int8).tolist()
     refused(inference.get_action, model, body(obs=OBS, action_mask=np.ones((5, 2))))
 
 
@@ -206,7 +213,8 @@ def test_inputs_of_any_number_are_taken_as_the_weights_want_them(regressor, dtyp
         (np.ones((2, 4), "f4"), "must have the shape (any, 3), not (2, 4)"),
         (np.ones(3, "f4"), "must have the shape (any, 3), not (3,)"),
         (np.ones((0, 3), "f4"), "must have the shape (any, 3), not (0, 3)"),
-        (np.full((1, 3), np.inf, "f4"), "holds a number that is not finite"),
+        (np.full((1, 3), np.inf, "f4"), "must hold finite numbers within the range"),
+        (np.full((1, 3), 1e300), "within the range of float32, but row 0 does not"),
     ],
 )
 def test_inputs_that_the_weights_cannot_take_are_refused(regressor, inputs, said):
@@ -218,12 +226,13 @@ def test_inputs_that_the_weights_cannot_take_are_refused(regressor, inputs, said
 @pytest.mark.parametrize("inputs", [np.array([["a", "b", "c"]]), np.ones((1, 3), "c8")])
 def test_inputs_that_are_no_numbers_are_refused(regressor, inputs):
     with pytest.raises(Rejected, match="inputs must hold numbers that fit float32"):
-        regressor.conformed(inputs, name="inputs")
+        regressor.single.observe(inputs, lambda leaf, _: leaf, field="inputs")
 
 
 def test_a_fraction_is_not_cut_to_fit_whole_numbers():
-    manifest = evolve(onnx_models.PICK, family=Family.SUPERVISED, head=Head.OUTPUT)
-    model = Model.of(manifest, ONNX(manifest, onnx_models.pick_policy()))
+    policy = Policy("p.onnx", onnx_models.PICK, Head.OUTPUT)
+    manifest = Manifest(1, "Supervised", Family.SUPERVISED, {"policy": policy})
+    model = of(manifest, "0" * 64, lambda _: onnx_models.pick_policy())
     results = from_base64(predict(model, np.array([1, 0]))["results"], field="results")
     assert results.tolist() == [[0, 1], [1, 0]]
     error = refused(inference.predict, model, body(inputs=np.array([0.5])))
@@ -231,6 +240,19 @@ def test_a_fraction_is_not_cut_to_fit_whole_numbers():
 
 
 # --- which call is for which model, and its status ---------------------------------
+
+
+def test_a_prediction_is_not_sampled(regressor):
+    asked = body(inputs=bundles.observations(1, 3))
+    with pytest.raises(Rejected, match="not sampled") as caught:
+        inference.predict(regressor, asked, Choice.of("sample"))
+    assert caught.value.field == "mode"
+
+
+def test_a_body_of_too_many_parts_is_refused_before_it_is_decoded(policy):
+    many = b'{"obs": [' + b"[]," * inference.MOST_PARTS + b"[]]}"
+    many += b" " * inference.LARGE_BODY_BYTES
+    assert isinstance(refused(inference.get_action, policy, many), TooLarge)
 
 
 def test_each_kind_of_model_has_its_own_call(policy, regressor):
@@ -255,6 +277,11 @@ def test_a_status_has_exactly_the_keys_that_clients_know(
     policy, algorithm, family, true
 ):
     manifest = evolve(policy.manifest, algorithm=algorithm, family=family)
+    if "multi_agent" in true:
+        manifest = evolve(manifest, agents={"one": "policy"})
+    if "recurrent" in true:
+        states = evolve(manifest.policy, hidden_states=(HiddenState("h", "h"),))
+        manifest = evolve(manifest, policies={"policy": states})
     model = evolve(policy, manifest=manifest)
     found = json.loads(inference.status(model, deployment_id="d", instance_id="i"))
     flags = dict.fromkeys(["multi_agent", "llm", "recurrent", "supervised"], False)
@@ -277,7 +304,7 @@ def test_a_model_that_was_closed_answers_no_more(tmp_path):
 
 def test_a_box_without_bounds_keeps_every_action(pendulum):
     space = Box((1,), "float32", (None,), (None,))
-    model = Model.of(evolve(pendulum.manifest, action_space=space), pendulum.runtime)
+    model = described(pendulum, action_space=space)
     obs = bundles.observations(7, 3)
     raw = bundles.PENDULUM(obs)
     assert np.allclose(act(model, obs=obs), raw, rtol=1e-4, atol=1e-5)

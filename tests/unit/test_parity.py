@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from arena_core.application import golden
 from arena_core.application.parity import UNCHECKED, sentence
 from arena_core.domain.deployment import Difference, Parity, Status, Verdict
 from arena_core.domain.errors import Rejected, Unavailable
 from unit.models import check
+from unit.scenes import key_of
 
 import bundles
+import shapes
 from onnx_models import model, value
 
 WRITERS = {
@@ -259,6 +262,93 @@ def test_a_bundle_without_a_trace_connects_and_says_that_it_is_unchecked(scene):
     live = scene.live(scene.agent(bundle=scene.bundle(with_golden=False)))
     assert live.deployment.connected
     assert live.deployment.parity == UNCHECKED
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_trace_of_numbers_that_are_not_finite_is_refused(tmp_path, number):
+    folder, obs = bundles.cartpole(tmp_path), bundles.observations(1, 4)
+    recorded = {"obs": obs, "action": bundles.CARTPOLE(obs).argmax(axis=1)}
+    logits = np.full((1, 2), number, "f4")
+    bundles.write_golden(folder, recorded | {"outputs/logits": logits})
+    with pytest.raises(Rejected, match=r"case0/step0 .* outputs/logits is not finite"):
+        check(folder)
+
+
+def test_numbers_that_are_too_far_apart_to_be_subtracted_differ(tmp_path):
+    folder, obs = bundles.regressor(tmp_path), bundles.observations(1, 3)
+    bundles.write_golden(folder, {"inputs": obs, "results": np.full((1, 2), -3e38)})
+    bundles.write_weights(folder, _enormous())
+    difference = check(folder).difference
+    assert (difference.expected, difference.index) == (-3e38, (0, 0))
+    assert difference.served > 1e38
+
+
+def _enormous():
+    weights = {n: np.zeros_like(w) for n, w in bundles.REGRESSOR.weights.items()}
+    return bundles.Network(weights | {"b1": np.full(2, 3e38, "f4")})
+
+
+def test_a_trace_whose_steps_differ_in_their_rows_is_refused(tmp_path):
+    folder = shapes.recurrent_policy(tmp_path)
+    steps = list(shapes.episode(shapes.RECURRENT, 2))
+    steps[2] = {name: array[:1] for name, array in steps[2].items()}
+    shapes._write_trace(folder, [steps])
+    with pytest.raises(Rejected, match="case0/step2 must have as many rows as"):
+        check(folder)
+
+
+def _trace(folder):
+    return (folder / "golden.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("write", "left_out"),
+    [
+        (shapes.dict_policy, "obs/inner/1"),
+        (shapes.tuple_policy, "obs/1"),
+        (shapes.recurrent_policy, "obs"),
+        (shapes.latent_policy, "inputs"),
+    ],
+)
+def test_a_trace_without_a_part_of_its_observations_is_refused(
+    tmp_path, write, left_out
+):
+    folder = write(tmp_path)
+    what, _, _ = left_out.partition("/")
+    step = golden.read(_trace(folder)).cases[0].steps[0].recorded
+    kept = {name: array for name, array in step.items() if name != left_out}
+    kept.setdefault(f"{what}/other", np.zeros((1, 1)))
+    bundles.write_golden(folder, kept)
+    with pytest.raises(Rejected, match=f"case0/step0 must hold {what}, every part"):
+        check(folder)
+
+
+@pytest.mark.parametrize(
+    ("write", "recorded"),
+    [
+        (shapes.multi_agent_policy, ("obs", "action")),
+        (shapes.multi_agent_policy, ("agents/other/obs", "agents/other/action")),
+        (
+            shapes.multi_agent_policy,
+            ("agents/speaker_0/obs", "agents/speaker_0/results"),
+        ),
+        (bundles.cartpole, ("agents/speaker_0/obs", "agents/speaker_0/action")),
+    ],
+)
+def test_a_trace_of_other_agents_is_refused(tmp_path, write, recorded):
+    folder = write(tmp_path)
+    bundles.write_golden(folder, dict.fromkeys(recorded, np.zeros((1, 3))))
+    with pytest.raises(Rejected, match="obs and action, of agents that there are"):
+        check(folder)
+
+
+def test_what_is_loaded_is_closed_when_its_trace_cannot_be_replayed(scene):
+    folder = scene.bundle()
+    bundles.write_golden(folder, {"obs": np.zeros((1, 4)), "outputs/x": np.zeros(1)})
+    view = scene.live(scene.agent(bundle=folder))
+    assert view.deployment.status is Status.FAILED
+    assert "must hold obs and action" in view.deployment.reason
+    assert scene.registry.live(key_of(view)) is None
 
 
 def test_a_verdict_without_a_difference_is_told_plainly():

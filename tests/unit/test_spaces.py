@@ -1,5 +1,6 @@
 """Spaces: their JSON form, and which batches of observations fit them."""
 
+import json
 import math
 
 import numpy as np
@@ -8,14 +9,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from arena_core.application.spaces import (
+from arena_core.application.observations import MAX_ROWS, conform
+from arena_core.application.space_json import (
     MAX_ELEMENTS,
-    MAX_ROWS,
-    conform,
+    MAX_LEAVES,
     from_json,
     to_json,
 )
-from arena_core.domain.checkpoint import DTYPES, Box, Discrete
+from arena_core.application.spaces import leaves, walk
+from arena_core.domain.checkpoint import (
+    DTYPES,
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Tuple,
+)
 from arena_core.domain.errors import Rejected, TooLarge
 
 FLOATS = ("float16", "float32", "float64")
@@ -55,13 +65,105 @@ def discretes(draw):
     return Discrete(high - low + 1, low, dtype)
 
 
+@st.composite
+def multi_discretes(draw):
+    parts = draw(st.lists(discretes(), min_size=1, max_size=3))
+    dtype = parts[0].dtype
+    kept = [
+        part for part in parts if part.dtype == dtype and part.n <= MAX_ELEMENTS
+    ] or [Discrete(2, 0, dtype)]
+    return MultiDiscrete(
+        tuple(part.n for part in kept), tuple(part.start for part in kept), dtype
+    )
+
+
+multi_binaries = st.builds(
+    MultiBinary, hnp.array_shapes(min_dims=0, max_dims=3, max_side=3)
+)
+arrays = boxes() | discretes() | multi_discretes() | multi_binaries
+trees = st.recursive(
+    arrays,
+    lambda inner: (
+        st.dictionaries(
+            st.text("ab/ é", max_size=3), inner, min_size=1, max_size=3
+        ).map(Dict)
+        | st.lists(inner, min_size=1, max_size=3).map(tuple).map(Tuple)
+    ),
+    max_leaves=6,
+)
+
+
+def ambiguous(space) -> bool:
+    """Say whether two leaves would have the same name."""
+    paths = [path for path, _ in walk(space)]
+    return len(set(paths)) < len(paths)
+
+
 # --- the JSON form ---------------------------------------------------------------
 
 
 @settings(deadline=None)
-@given(boxes() | discretes())
+@given(trees)
 def test_a_space_survives_its_json_form(space):
-    assert from_json(to_json(space), field="observation_space") == space
+    if ambiguous(space):
+        with pytest.raises(Rejected, match="rename one"):
+            from_json(to_json(space), field="observation_space")
+        return
+    text = json.dumps(to_json(space))
+    found = from_json(json.loads(text), field="observation_space")
+    assert found == space
+    assert list(leaves(found)) == list(leaves(space)), "the order of keys is kept"
+
+
+def test_the_parts_of_a_multi_discrete_start_at_0_unless_they_say_otherwise():
+    space = from_json({"type": "MultiDiscrete", "nvec": [3, 2]}, field="s")
+
+    assert space == MultiDiscrete((3, 2), (0, 0), "int64")
+
+
+def test_a_leaf_is_named_by_its_path_with_underscores_for_odd_characters():
+    binary = {"type": "MultiBinary", "shape": [2]}
+    inner = {
+        "type": "Tuple",
+        "spaces": [binary, {"type": "Dict", "spaces": {"": binary}}],
+    }
+    tree = {"type": "Dict", "spaces": {"a key/é": inner, "x": binary}}
+
+    assert list(leaves(from_json(tree, field="s"))) == ["a_key__/0", "a_key__/1/_", "x"]
+    assert list(leaves(from_json(binary, field="s"))) == [""]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("a b", "a_b"), ("é", "ö"), ("", "_"), ("a/b", "a b"), ("a", "b", "[", "]")],
+)
+def test_keys_that_would_name_the_same_input_are_refused(keys):
+    spaces = {key: {"type": "MultiBinary", "shape": [2]} for key in keys}
+
+    with pytest.raises(Rejected, match="rename one") as refusal:
+        from_json({"type": "Dict", "spaces": spaces}, field="s")
+
+    assert refusal.value.field == "s"
+
+
+@pytest.mark.parametrize("count", [0, MAX_LEAVES + 1])
+def test_an_observation_is_made_of_some_arrays_but_not_of_too_many(count):
+    binary = {"type": "MultiBinary", "shape": [2]}
+    spaces = {str(number): binary for number in range(count)}
+
+    with pytest.raises(Rejected, match=f"made of {count} arrays: use 1 to 64"):
+        from_json({"type": "Dict", "spaces": spaces}, field="s")
+
+    assert from_json({"type": "Dict", "spaces": {"0": binary}}, field="s")
+
+
+def test_a_tree_with_too_many_branches_is_refused():
+    tree = {"type": "MultiBinary", "shape": [1]}
+    for _ in range(7):
+        tree = {"type": "Tuple", "spaces": [tree, tree]}
+
+    with pytest.raises(Rejected, match="128 arrays"):
+        from_json(tree, field="s")
 
 
 def test_bounds_that_are_all_the_same_are_written_once():
@@ -92,7 +194,7 @@ def test_bounds_may_be_rounded_decimals_of_the_largest_float():
 
 @pytest.mark.parametrize(
     "obj",
-    [None, [], "Box", 3, {}, {"type": None}, {"type": []}, {"type": "MultiDiscrete"}],
+    [None, [], "Box", 3, {}, {"type": None}, {"type": []}, {"type": "Text"}],
 )
 def test_an_unknown_type_is_refused_with_those_that_are_known(obj):
     with pytest.raises(Rejected, match="one of Box, Discrete") as refusal:
@@ -104,6 +206,10 @@ def test_an_unknown_type_is_refused_with_those_that_are_known(obj):
 BOX = {"type": "Box", "shape": [2], "dtype": "float32", "low": 0, "high": 1}
 BYTES = BOX | {"dtype": "uint8"}
 DISCRETE = {"type": "Discrete", "n": 2}
+PARTS = {"type": "MultiDiscrete", "nvec": [2, 3]}
+BINARY = {"type": "MultiBinary", "shape": [2]}
+TREE = {"type": "Dict", "spaces": {"a key": BINARY}}
+LIST = {"type": "Tuple", "spaces": [BINARY, DISCRETE]}
 
 
 @pytest.mark.parametrize(
@@ -143,6 +249,27 @@ DISCRETE = {"type": "Discrete", "n": 2}
         (DISCRETE | {"dtype": "bool"}, "s.dtype", "one of int8"),
         (DISCRETE | {"n": 257, "dtype": "uint8"}, "s.n", "from 1 to 256"),
         (DISCRETE | {"start": 255, "dtype": "uint8"}, "s.start", "from 0 to 254"),
+        ({"type": "MultiDiscrete"}, "s", "keys nvec, type and no others but dtype and"),
+        (PARTS | {"nvec": []}, "s.nvec", "a list that is not empty"),
+        (PARTS | {"nvec": 3}, "s.nvec", "a list that is not empty"),
+        (PARTS | {"nvec": [2, 0]}, "s.nvec.1", "whole number from 1 to 4194304"),
+        (PARTS | {"nvec": [2, 2**40]}, "s.nvec.1", "whole number from 1 to 4194304"),
+        (PARTS | {"nvec": [[2]]}, "s.nvec.0", "whole number from 1"),
+        (PARTS | {"nvec": [300], "dtype": "uint8"}, "s.nvec.0", "from 1 to 256"),
+        (PARTS | {"start": [0]}, "s.start", "one number for each of s.nvec"),
+        (PARTS | {"start": 0}, "s.start", "a list that is not empty"),
+        (PARTS | {"start": [0, 0.5]}, "s.start.1", "whole number"),
+        (PARTS | {"start": [0, 127], "dtype": "int8"}, "s.start.1", "to 125"),
+        (PARTS | {"dtype": "float32"}, "s.dtype", "one of int8"),
+        (BINARY | {"n": 2}, "s", "keys shape, type and no others."),
+        (BINARY | {"shape": 2}, "s.shape", "list of at most 7"),
+        (BINARY | {"shape": [0]}, "s.shape.0", "whole number from 1"),
+        (TREE | {"spaces": [BINARY]}, "s.spaces", "an object: a space for each key"),
+        (TREE | {"spaces": {"a key": None}}, "s.a_key.type", "one of Box, Discrete"),
+        (TREE | {"spaces": {"": BINARY | {"shape": [0]}}}, "s._.shape.0", "from 1"),
+        (LIST | {"spaces": []}, "s.spaces", "a list that is not empty"),
+        (LIST | {"spaces": {"0": BINARY}}, "s.spaces", "a list that is not empty"),
+        (LIST | {"spaces": [BINARY, LIST | {"spaces": 1}]}, "s.1.spaces", "a list"),
     ],
 )
 def test_bad_json_is_refused_with_the_place_and_the_remedy(obj, field, remedy):
@@ -172,8 +299,8 @@ def test_a_shape_of_too_many_elements_is_refused_before_they_are_made():
             | st.dictionaries(st.sampled_from([*BOX, *DISCRETE, "start"]), inner)
         ),
     ),
-    st.sampled_from([BOX, DISCRETE]),
-    st.sampled_from([*BOX, *DISCRETE, "start"]),
+    st.sampled_from([BOX, DISCRETE, PARTS, BINARY, TREE, LIST]),
+    st.sampled_from([*BOX, *DISCRETE, "start", "nvec", "spaces"]),
 )
 def test_any_json_is_a_space_or_is_refused(value, obj, key):
     for candidate in (value, obj | {key: value}):

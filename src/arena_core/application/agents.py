@@ -7,6 +7,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from arena_core.application import bundles
 from arena_core.application.freezing import (
     Naming,
     SourceView,
@@ -26,7 +27,6 @@ from arena_core.application.resources import (
 from arena_core.application.serving import Registry
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.domain import agent, deployment
-from arena_core.domain.algorithms import is_multi_agent, is_recurrent
 from arena_core.domain.errors import Ambiguous, Conflict, NotFound
 from arena_core.domain.ids import AgentId, deployment_of
 from arena_core.domain.values import (
@@ -210,13 +210,15 @@ class Agents:
                 f"The agent is {state.status.value}: there is a key and an endpoint "
                 f"only while it is Deployed. {_REMEDIES[state.status]}"
             )
+        stored = self.session.core.blobs.read(state.digest, bundles.MANIFEST_FILE)
+        described = bundles.manifest(stored, golden=False)
         return AccessView(
             endpoint=None,
             api_key=self.keys.issue(state.id, state.key_version),
             algorithm=found.algorithm,
             shape=Shape(
-                recurrent=is_recurrent(found.algorithm),
-                multi_agent=is_multi_agent(found.algorithm),
+                recurrent=described.is_recurrent,
+                multi_agent=described.is_multi_agent,
                 supervised=found.family in (Family.SUPERVISED, Family.LATENT),
                 llm=found.family is Family.LLM,
             ),

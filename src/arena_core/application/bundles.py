@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from arena_core.application import golden as traces
 from arena_core.application import manifests
 from arena_core.application.filenames import MOST_SEGMENTS, check_names, shown
+from arena_core.application.policy_manifests import check_no_pickle
 from arena_core.domain.checkpoint import Manifest
 from arena_core.domain.errors import Corrupt, Rejected, TooLarge
 from arena_core.domain.ids import Digest
@@ -199,8 +200,11 @@ def check(folder: Path) -> Manifest:
         _content(MANIFEST_FILE, files, manifests.MOST_BYTES),
         golden=GOLDEN_FILE in files,
     )
-    _check_weights(understood.weights, files)
-    for name in sorted(files.keys() - {MANIFEST_FILE, GOLDEN_FILE, understood.weights}):
+    for name in understood.weights:
+        _check_weights(name, files)
+    for name in sorted(
+        files.keys() - {MANIFEST_FILE, GOLDEN_FILE, *understood.weights}
+    ):
         _check_note(name)
     if GOLDEN_FILE in files:
         traces.read(_content(GOLDEN_FILE, files, traces.MOST_BYTES))
@@ -215,14 +219,15 @@ def weights(folder: Path, name: str) -> bytes:
 def _content(name: str, files: Mapping[str, Path], most_bytes: int) -> bytes:
     try:
         with files[name].open("rb") as file:
-            if file.seek(0, SEEK_END) > most_bytes:
+            size = file.seek(0, SEEK_END)
+            if size > most_bytes:
                 raise TooLarge(
                     f"The file {name} has more than {most_bytes} bytes: make it "
                     "smaller.",
                     field=name,
                 )
             file.seek(0)
-            return file.read(most_bytes)
+            return file.read(size)  # so much is allocated before anything is read
     except OSError as error:
         raise unreadable(name) from error
 
@@ -242,11 +247,11 @@ def _check_weights(name: str, files: Mapping[str, Path]) -> None:
 
 def _check_note(name: str) -> None:
     suffix = PurePosixPath(name).suffix.lower()
-    manifests.check_no_pickle(name, field=name)
+    check_no_pickle(name, field=name)
     if suffix not in NOTES:
         raise Rejected(
             f"The bundle holds {shown(name)}, which has no place in it: keep "
-            f"only {MANIFEST_FILE}, {GOLDEN_FILE}, the weights (one file, without "
+            f"only {MANIFEST_FILE}, {GOLDEN_FILE}, the weights (without "
             f"external data) and notes ({', '.join(sorted(NOTES))}).",
             field=shown(name),
         )

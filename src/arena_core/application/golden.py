@@ -24,10 +24,14 @@ MOST_BYTES = 256 << 20
 MOST_MEMBER_BYTES = 64 << 20
 MOST_MEMBERS = 10_000
 
-_ANSWERS = ("action", "results")
+_QUESTIONS = {"obs", "inputs"}
+_ANSWERS = {"action", "results", "outputs"}
+_AGENTS = "agents/"
 _MEMBER = re.compile(
     r"case(0|[1-9]\d{0,5})/step(0|[1-9]\d{0,5})/"
-    r"(obs|inputs|action_mask|action|results|outputs/[A-Za-z0-9_.:/-]{1,200})\.npy",
+    r"((?:agents/[A-Za-z0-9_.:-]{1,100}/)?"
+    r"(?:(?:obs|inputs)(?:/[A-Za-z0-9_./-]{1,200})?|action_mask|env_defined_action|"
+    r"action|results|outputs/[A-Za-z0-9_.:/-]{1,200}))\.npy",
     re.ASCII,
 )
 _END_BYTES = 22
@@ -48,8 +52,21 @@ class Step:
     """One call: what went in, and what came out of training's code."""
 
     recorded: dict[str, Array]
-    """By `obs`, `inputs`, `action_mask`, `action`, `results` or `outputs/<name>`;
-    all have the same number of rows, at least one."""
+    """By `obs`, `inputs`, `action_mask`, `action`, `results`, `outputs/<name>`..., in
+    `agents/<agent>/` if there are several; all have the same number of rows."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows each array has, at least one."""
+        return len(next(iter(self.recorded.values())))
+
+    def by_agent(self) -> dict[str, dict[str, Array]]:
+        """Return what is recorded of each agent; `""` is the only one of a single."""
+        agents: dict[str, dict[str, Array]] = {}
+        for name, array in self.recorded.items():
+            agent, what = _whose(name)
+            agents.setdefault(agent, {})[what] = array
+        return agents
 
 
 @frozen(eq=False)
@@ -208,11 +225,24 @@ def _steps(case: str, steps: Mapping[int, dict[str, Array]]) -> Iterator[Step]:
         yield Step(dict(sorted(recorded.items())))
 
 
+def _whose(name: str) -> tuple[str, str]:
+    """Return the agent, and what is recorded of it."""
+    if name.startswith(_AGENTS):
+        agent, _, what = name.removeprefix(_AGENTS).partition("/")
+        return agent, what
+    return "", name
+
+
 def _check_step(step: str, recorded: Mapping[str, Array]) -> None:
-    if ("obs" in recorded) == ("inputs" in recorded):
-        raise _wrong(f"{step} must hold either obs or inputs")
-    if not any(what in _ANSWERS or what.startswith("outputs/") for what in recorded):
-        raise _wrong(f"{step} holds no answer: record action, results or outputs")
+    agents = Step(dict(recorded)).by_agent()
+    if "" in agents and len(agents) > 1:
+        raise _wrong(f"{step} is of several agents and of a single one at once")
+    for whats in agents.values():
+        asked = {what.partition("/")[0] for what in whats}
+        if len(asked & _QUESTIONS) != 1:
+            raise _wrong(f"{step} must hold either obs or inputs")
+        if not asked & _ANSWERS:
+            raise _wrong(f"{step} holds no answer: record action, results or outputs")
     if not all(array.ndim for array in recorded.values()):
         raise _wrong(f"{step} holds an array without a batch axis")
     rows = {len(array) for array in recorded.values()}

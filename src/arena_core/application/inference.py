@@ -1,34 +1,28 @@
 """The data plane's calls, from the bytes of a request to the bytes of its answer.
 
-What a policy answers is decided here and nowhere else: decoding, the check against
-the space, the normaliser, the weights, the mask, the head, the encoding.  The parity
-gate replays golden traces through these same functions.
-
-Wire form: an array is `.npy` in base64; its first axis is the batch.
+Wire form: an array is `.npy` in base64; its first axis is the batch.  An observation
+is an array, an object for a Dict or a list for a Tuple; where there are several
+agents, observations, masks, hidden states and actions are objects by agent.
 """
 
 import time
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from attrs import frozen
 
-from arena_core.application import npy
-from arena_core.application.ports import Array, Runtime
-from arena_core.application.spaces import conform
-from arena_core.domain.algorithms import is_multi_agent, is_recurrent
-from arena_core.domain.checkpoint import (
-    Box,
-    Discrete,
-    Head,
-    Manifest,
-    Normaliser,
-    Space,
-    TensorSpec,
-)
-from arena_core.domain.errors import Rejected, Unavailable
-from arena_core.domain.values import Family
+from arena_core.application import forced_actions, npy, spaces
+from arena_core.application.heads import MASK
+from arena_core.application.models import NOTHING, SINGLE, Acted, Model, Turn
+from arena_core.application.observations import Arrays, Decode
+from arena_core.application.policies import LoadedPolicy
+from arena_core.application.ports import Array
+from arena_core.domain.checkpoint import LeafSpace, MultiDiscrete
+from arena_core.domain.errors import Rejected, TooLarge
+from arena_core.domain.values import Family, one_of, shown
 
 
 class ActionRequest(msgspec.Struct):
@@ -37,6 +31,8 @@ class ActionRequest(msgspec.Struct):
     obs: Any
     batch_size: int | None = None
     action_mask: Any = None
+    hidden_state: Any = None
+    env_defined_actions: Any = None
 
 
 class PredictRequest(msgspec.Struct):
@@ -45,8 +41,45 @@ class PredictRequest(msgspec.Struct):
     inputs: Any
 
 
-QUICK_S = 0.001
-WARM_UP_RUNS = 3
+class Mode(Enum):
+    """How an action is taken from a policy's distribution."""
+
+    GREEDY = "greedy"
+    SAMPLE = "sample"
+
+
+@frozen
+class Choice:
+    """How actions are chosen: sampling draws the same for the same seed and request."""
+
+    mode: Mode = Mode.GREEDY
+    seed: int | None = None
+
+    @classmethod
+    def of(cls, mode: Mode | str, seed: int | str | None = None) -> "Choice":
+        """Return the choice.  Raises `Rejected`; `seed` is from 0 to 2^64 - 1."""
+        wanted = one_of(Mode, mode, field="mode")
+        if seed is None:
+            return cls(wanted)
+        number = int(seed) if str(seed).isdecimal() and len(str(seed)) <= 20 else -1  # noqa: PLR2004 -- digits of 2^64
+        if not 0 <= number < 2**64 or wanted is Mode.GREEDY:
+            raise Rejected(
+                "The seed must be a whole number from 0 to 2^64 - 1, and goes with "
+                "the mode sample.",
+                field="seed",
+            )
+        return cls(wanted, number)
+
+    def random(self) -> np.random.Generator | None:
+        """Return what draws; None: greedy."""
+        return None if self.mode is Mode.GREEDY else np.random.default_rng(self.seed)
+
+
+GREEDY = Choice()
+LARGE_BODY_BYTES = 1 << 20
+MOST_PARTS = 100_000
+"""Of the JSON of a large body: its values and keys, about."""
+
 
 R = TypeVar("R")
 _ACTION = msgspec.json.Decoder(ActionRequest)
@@ -54,191 +87,259 @@ _PREDICT = msgspec.json.Decoder(PredictRequest)
 _encode = msgspec.json.Encoder().encode
 
 
-@frozen
-class Model:
-    """A loaded checkpoint that answers.  Safe to use from several threads."""
-
-    manifest: Manifest
-    runtime: Runtime
-    quick: bool = False
-    """Whether one row takes so little time that handing it to a thread costs more."""
-    _normaliser: "_Normaliser | None" = None
-    _bounds: tuple[Array, Array] | None = None
-
-    @classmethod
-    def of(cls, manifest: Manifest, runtime: Runtime) -> "Model":
-        """Put a manifest and its weights together."""
-        space = manifest.action_space
-        return cls(
-            manifest,
-            runtime,
-            _seconds(runtime) < QUICK_S,
-            _Normaliser.of(manifest.normaliser, manifest.observation_space),
-            _bounds(space) if isinstance(space, Box) else None,
-        )
-
-    @property
-    def acts(self) -> bool:
-        """Whether `get_action` is its route; `predict` is otherwise."""
-        return self.manifest.family is Family.RL
-
-    @property
-    def axes(self) -> int:
-        """How many axes one observation has."""
-        return len(self.manifest.signature.inputs[0].shape) - 1
-
-    def observe(self, leaf: object, *, name: str) -> Array:
-        """Return the observations, shape (B, ...), that a leaf of a request holds."""
-        return self.conformed(_leaf(leaf, name), name=name)
-
-    def conformed(self, observations: Array, *, name: str) -> Array:
-        """Return `observations` as the space has them.  Raises `Rejected`."""
-        space = self.manifest.observation_space
-        if space is not None:
-            return conform(observations, space, field=name)
-        return _fitting(observations, self.manifest.signature.inputs[0], name)
-
-    def legal(self, mask: Array | None, rows: int) -> Array | None:
-        """Return a mask as bool (rows, n), True where legal.  Raises `Rejected`.
-
-        Every row must allow something.  None means that everything is legal.
-        """
-        return None if mask is None else _legal(mask, self.manifest, rows)
-
-    def outputs(self, observations: Array) -> dict[str, Array]:
-        """Return what the weights say, by name, each (B, ...)."""
-        spec = self.manifest.signature.inputs[0]
-        prepared = observations
-        if self._normaliser is not None:
-            prepared = self._normaliser(observations)
-        return self.runtime.run({spec.name: prepared.astype(spec.dtype, copy=False)})
-
-    def answer(self, outputs: dict[str, Array]) -> Array:
-        """Return the first of the outputs.  Raises `Unavailable` if not finite."""
-        first = outputs[self.manifest.signature.outputs[0].name]
-        if not np.isfinite(first).all():
-            raise Unavailable("The weights answered with a number that is not finite.")
-        return first
-
-    def act(self, outputs: dict[str, Array], mask: Array | None) -> Array:
-        """Return the greedy actions, shape (B, *action shape).
-
-        `mask`: bool (B, n), True where an action is legal; None: all are.
-        """
-        raw = self.answer(outputs)
-        space = self.manifest.action_space
-        if isinstance(space, Discrete) and self.manifest.head is not Head.ACTION:
-            legal = raw if mask is None else np.where(mask, raw, -np.inf)
-            actions: Array = legal.argmax(axis=1) + space.start
-            return actions.astype(space.dtype)
-        if isinstance(space, Box) and self._bounds is not None:
-            shaped = raw.reshape(len(raw), *space.shape)
-            return np.clip(shaped, *self._bounds).astype(space.dtype)
-        return raw
-
-    def close(self) -> None:
-        self.runtime.close()
+# --- get_action --------------------------------------------------------------------
 
 
-@frozen
-class _Normaliser:
-    """A normaliser's numbers as arrays of the observation's shape."""
+class Asked(NamedTuple):
+    """What a `get_action` request asks."""
 
-    mean: Array
-    scale: Array
-    clip: float | None
-
-    @classmethod
-    def of(
-        cls, normaliser: Normaliser | None, space: Space | None
-    ) -> "_Normaliser | None":
-        if normaliser is None:
-            return None
-        shape = space.shape if isinstance(space, Box) else (len(normaliser.mean),)
-        variance = np.reshape(normaliser.variance, shape)
-        scale = np.sqrt(variance + normaliser.epsilon)
-        return cls(np.reshape(normaliser.mean, shape), scale, normaliser.clip)
-
-    def __call__(self, observations: Array) -> Array:
-        scaled: Array = (observations - self.mean) / self.scale
-        return scaled if self.clip is None else np.clip(scaled, -self.clip, self.clip)
+    turns: dict[str, Turn]
+    """Of each agent that lives, in the order of the request."""
+    dead: tuple[str, ...] = ()
 
 
-def _seconds(runtime: Runtime) -> float:
-    """Return the least time that one row of zeros took, in a few tries."""
-    zeros = {
-        spec.name: np.zeros([1, *(axis or 1 for axis in spec.shape[1:])], spec.dtype)
-        for spec in runtime.signature.inputs
-    }
-    tries = []
-    for _ in range(WARM_UP_RUNS):
-        begun = time.perf_counter()
-        runtime.run(zeros)
-        tries.append(time.perf_counter() - begun)
-    return min(tries)
+def get_action(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
+    """Answer a `get_action` request.  Raises `Rejected` for a bad one.
+
+    Raises `Conflict` for the hidden state of other weights.
+    """
+    asked = read_action_request(model, body)
+    return action_answer(model, asked, model.act(asked.turns, choice.random()))
 
 
-def get_action(model: Model, body: bytes) -> bytes:
-    """Answer a `get_action` request.  Raises `Rejected` for a bad one."""
+def read_action_request(model: Model, body: bytes) -> Asked:
+    """Return what a request asks.  Raises `Rejected` or `Conflict`."""
     if not model.acts:
         raise Rejected("This deployment predicts: call predict, not get_action.")
-    request = _decoded(_ACTION, body)
-    observations = model.observe(request.obs, name="obs")
-    rows = len(observations)
-    if request.batch_size not in (None, rows):
+    return understood(model, _decoded(_ACTION, body), _leaf)
+
+
+def understood(model: Model, request: ActionRequest, decode: Decode) -> Asked:
+    """Return what `request` asks; `decode` makes an array of each of its leaves."""
+    if model.manifest.is_multi_agent:
+        asked = _asked_of_agents(model, request, decode)
+    else:
+        told = _Told(request.obs, request.action_mask, request.hidden_state)
+        asked = Asked({SINGLE: told.turn(model.single, "", decode)})
+    _check_rows(asked, request.batch_size)
+    return asked
+
+
+def action_answer(model: Model, asked: Asked, acted: Mapping[str, Acted]) -> bytes:
+    """Return the body that says what the agents do."""
+    if not model.manifest.is_multi_agent:
+        done, memory = acted[SINGLE], model.single.memory
+        action = npy.to_base64(done.actions)
+        if not memory.is_kept:
+            return _encode({"action": action})
+        state = _encoded(memory.carry(done.outputs))
+        return _encode({"action": action, "hidden_state": state})
+    actions = {name: npy.to_base64(done.actions) for name, done in acted.items()}
+    answer = {"action": {**actions, **dict.fromkeys(asked.dead)}}
+    if not model.manifest.is_recurrent:
+        return _encode(answer)
+    hidden = {
+        name: _encoded(model.agents[name].memory.carry(done.outputs))
+        for name, done in acted.items()
+        if model.agents[name].memory.is_kept
+    }
+    return _encode({**answer, "hidden_state": hidden})
+
+
+class _Told(NamedTuple):
+    """What a request says of one agent, not yet understood."""
+
+    obs: object
+    mask: object = None
+    hidden_state: object = None
+    env_defined_action: object = None
+
+    def turn(self, policy: LoadedPolicy, of: str, decode: Decode) -> Turn:
+        """Understand it; `of` is what fields come before, such as `.agent_0`."""
+        observed = policy.observe(self.obs, decode, field=f"obs{of}")
+        rows = len(next(iter(observed.values())))
+        legal = hidden = forced = None
+        if self.mask is not None:
+            legal = _legal(policy, self.mask, rows, decode, f"{MASK}{of}")
+        if policy.memory.is_kept:
+            field = f"hidden_state{of}"
+            hidden = policy.memory.recall(self.hidden_state, rows, decode, field=field)
+        if self.env_defined_action is not None:
+            field = f"env_defined_actions{of}"
+            array, space = decode(self.env_defined_action, field), policy.action_space
+            forced = forced_actions.understood(array, space, rows, field=field)
+        return Turn(observed, rows, legal, hidden or NOTHING, forced)
+
+
+def _asked_of_agents(model: Model, request: ActionRequest, decode: Decode) -> Asked:
+    policies = model.agents
+    observations = _by_agent(request.obs, policies, "obs")
+    if not observations:
+        raise Rejected("The obs must hold an agent at least.", field="obs")
+    masks = _by_agent(request.action_mask, policies, MASK)
+    hidden = _by_agent(request.hidden_state, policies, "hidden_state")
+    forced = _by_agent(request.env_defined_actions, policies, "env_defined_actions")
+    living = {
+        name: _Told(obs, masks.get(name), hidden.get(name), forced.get(name))
+        for name, obs in observations.items()
+        if obs is not None
+    }
+    return Asked(
+        {
+            name: told.turn(policies[name], f".{name}", decode)
+            for name, told in living.items()
+        },
+        tuple(name for name, obs in observations.items() if obs is None),
+    )
+
+
+def _by_agent(
+    value: object, agents: Mapping[str, LoadedPolicy], field: str
+) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
         raise Rejected(
-            f"batch_size is {request.batch_size}, but obs has {rows} rows.",
+            f"The {field} must be an object, by agent: this deployment has several.",
+            field=field,
+        )
+    for name in value.keys() - agents.keys():
+        raise Rejected(
+            f"The {field} names an agent that this deployment does not have: its "
+            f"agents are {shown(', '.join(agents))}.",
+            field=f"{field}.{shown(str(name))}",
+        )
+    return value
+
+
+def _check_rows(asked: Asked, batch_size: int | None) -> None:
+    expected = batch_size
+    for turn in asked.turns.values():
+        if expected is None:
+            expected = turn.rows
+        if turn.rows == expected:
+            continue
+        if batch_size is None:
+            raise Rejected("All agents must have the same number of rows.", field="obs")
+        raise Rejected(
+            f"batch_size is {batch_size}, but obs has {turn.rows} rows.",
             field="batch_size",
         )
-    leaf = request.action_mask
-    mask = None if leaf is None else _leaf(leaf, "action_mask")
-    actions = model.act(model.outputs(observations), model.legal(mask, rows))
-    return _encode({"action": npy.to_base64(actions)})
 
 
-def predict(model: Model, body: bytes) -> bytes:
+def _legal(
+    policy: LoadedPolicy, tree: object, rows: int, decode: Decode, field: str
+) -> Array:
+    """Return what a mask allows; a list is one array for each part of the action."""
+    if isinstance(tree, list):
+        mask = _joined(tree, policy.action_space, rows, decode, field)
+    else:
+        mask = decode(tree, field)
+    if mask.shape[:1] != (rows,):
+        raise Rejected(
+            f"The {field} must have {rows} rows, like the observations.", field=field
+        )
+    assert policy.head is not None  # noqa: S101 -- policies of the family rl act
+    return policy.head.legal(mask, field=field)
+
+
+def _joined(
+    parts: Sequence[object],
+    space: LeafSpace,
+    rows: int,
+    decode: Decode,
+    field: str,
+) -> Array:
+    widths = space.nvec if isinstance(space, MultiDiscrete) else spaces.scores(space)
+    fits = 0 < len(parts) == len(widths)
+    arrays = [decode(part, field) for part in parts] if fits else []
+    if [array.shape for array in arrays] != [(rows, width) for width in widths]:
+        raise Rejected(
+            f"The {field} must be one array, or a list of one for each part of the "
+            f"action, of {rows} rows like the observations.",
+            field=field,
+        )
+    with np.errstate(invalid="ignore"):  # some NaNs signal when they are converted
+        return np.concatenate(arrays, axis=1)
+
+
+def _encoded(arrays: Mapping[str, Array]) -> dict[str, str]:
+    return {name: npy.to_base64(array) for name, array in arrays.items()}
+
+
+# --- predict -----------------------------------------------------------------------
+
+
+def predict(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
     """Answer a `predict` request.  Raises `Rejected` for a bad one."""
+    if choice != GREEDY:
+        raise Rejected("A prediction is not sampled: leave mode out.", field="mode")
+    observed = read_predict_request(model, body)
+    begun = time.perf_counter()
+    results, _ = model.predict(observed)
+    return predict_answer(results, (time.perf_counter() - begun) * 1000)
+
+
+def read_predict_request(model: Model, body: bytes) -> Arrays:
+    """Return the arrays that a request holds.  Raises `Rejected`."""
     if model.acts:
         raise Rejected("This deployment acts: call get_action, not predict.")
     request = _decoded(_PREDICT, body)
-    inputs = model.observe(request.inputs, name="inputs")
-    begun = time.perf_counter()
-    results = model.answer(model.outputs(inputs))
-    took_ms = (time.perf_counter() - begun) * 1000
+    return model.single.observe(request.inputs, _leaf, field="inputs")
+
+
+def predict_answer(results: Array, took_ms: float) -> bytes:
     return _encode(
         {
             "results": npy.to_base64(results),
-            "batch_size": len(inputs),
+            "batch_size": len(results),
             "inference_time_ms": round(took_ms, 3),
             "success": True,
         }
     )
 
 
+# --- status ------------------------------------------------------------------------
+
+
 def status(model: Model, *, deployment_id: str, instance_id: str) -> bytes:
     """Return the body of `status`: exactly these keys, for clients forbid others."""
-    algorithm, family = model.manifest.algorithm, model.manifest.family
+    manifest = model.manifest
     return _encode(
         {
             "success": True,
             "deployment_id": deployment_id,
             "instance_id": instance_id,
             "agent": {
-                "algo": algorithm,
-                "multi_agent": is_multi_agent(algorithm),
-                "llm": family is Family.LLM,
-                "recurrent": is_recurrent(algorithm),
-                "supervised": family in (Family.SUPERVISED, Family.LATENT),
+                "algo": manifest.algorithm,
+                "multi_agent": manifest.is_multi_agent,
+                "llm": manifest.family is Family.LLM,
+                "recurrent": manifest.is_recurrent,
+                "supervised": manifest.family in (Family.SUPERVISED, Family.LATENT),
             },
         }
     )
 
 
 def _decoded(decoder: msgspec.json.Decoder[R], body: bytes) -> R:
+    if len(body) > LARGE_BODY_BYTES:
+        _check_parts(body)
     try:
         return decoder.decode(body)
     except (ValueError, RecursionError) as error:
         raise Rejected(f"The body does not fit: {_plain(error)}.") from error
+
+
+def _check_parts(body: bytes) -> None:
+    """Refuse what would be forty times its size once it is decoded: `[],[],[]`...
+
+    Base64 has none of these characters, so that arrays are as large as they like.
+    """
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
+        raise TooLarge(
+            f"The body has more than {MOST_PARTS} parts: send fewer arrays, with more "
+            "rows."
+        )
 
 
 def _plain(error: Exception) -> str:
@@ -252,51 +353,3 @@ def _leaf(leaf: object, name: str) -> Array:
             f"{name} must be one array, as base64 of a .npy file.", field=name
         )
     return npy.from_base64(leaf, field=name)
-
-
-def _fitting(array: Array, spec: TensorSpec, name: str) -> Array:
-    """Return `array` if it is what the weights take and all finite."""
-    fits = array.ndim == len(spec.shape) and all(
-        wanted in (None, size)
-        for wanted, size in zip(spec.shape, array.shape, strict=True)
-    )
-    if not fits or len(array) == 0:
-        wanted = ", ".join("any" if n is None else str(n) for n in spec.shape)
-        raise Rejected(
-            f"{name} must have the shape ({wanted}), not {array.shape}.", field=name
-        )
-    if array.dtype.kind not in ("biuf" if spec.dtype.startswith("float") else "biu"):
-        raise Rejected(
-            f"{name} must hold numbers that fit {spec.dtype}, not {array.dtype}.",
-            field=name,
-        )
-    if not np.isfinite(array).all():
-        raise Rejected(f"{name} holds a number that is not finite.", field=name)
-    return array
-
-
-def _legal(mask: Array, manifest: Manifest, rows: int) -> Array:
-    space = manifest.action_space
-    if not isinstance(space, Discrete) or manifest.head is Head.ACTION:
-        raise Rejected(
-            "action_mask is for discrete actions that are chosen by their scores: "
-            "leave it out.",
-            field="action_mask",
-        )
-    if mask.shape != (rows, space.n):
-        raise Rejected(
-            f"action_mask must have the shape ({rows}, {space.n}), not {mask.shape}.",
-            field="action_mask",
-        )
-    legal: Array = mask != 0
-    for row in np.flatnonzero(~legal.any(axis=1))[:1]:
-        raise Rejected(
-            f"action_mask allows no action in row {row}.", field="action_mask"
-        )
-    return legal
-
-
-def _bounds(space: Box) -> tuple[Array, Array]:
-    low = [-np.inf if bound is None else bound for bound in space.low]
-    high = [np.inf if bound is None else bound for bound in space.high]
-    return np.reshape(low, space.shape), np.reshape(high, space.shape)

@@ -334,14 +334,17 @@ class Runtime(Protocol):
 
 
 class RuntimeLoader(Protocol):
-    def __call__(self, manifest: Manifest, weights: bytes) -> Runtime:
-        """Load `weights`.  Raises `Rejected` if they are not what the manifest says."""
+    def __call__(self, signature: Signature, weights: bytes) -> Runtime:
+        """Load `weights`.  Raises `Rejected` unless they have that signature."""
         ...
 
 
 class Inspection(Protocol):
-    def __call__(self, manifest: Manifest, weights: bytes) -> None:
-        """Raise `Rejected` unless a runtime would load `weights` as `manifest` says."""
+    def __call__(self, bundle: Path, manifest: Manifest) -> None:
+        """Raise `Rejected` unless the weights load as `manifest` says.
+
+        `bundle`: the folder that they lie in, whose manifest it is.
+        """
         ...
 
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from arena_core.application import inference
-from arena_core.application.inference import Model
 from arena_core.application.keys import DeploymentKeys
+from arena_core.application.models import Model
 from arena_core.application.ports import Row
 from arena_core.domain.deployment import Deployment, Status
 from arena_core.domain.ids import DeploymentId, Digest, OrganisationId, WorkerId

@@ -41,17 +41,19 @@ def _is_shallow(value: object, levels: int) -> bool:
     return levels > 0 and all(_is_shallow(child, levels - 1) for child in children)
 
 
-def convert(obj: object, form: type[T]) -> T:
+def convert(obj: object, form: type[T], *, at: str = "") -> T:
     """Return `obj`, decoded JSON, as a `form`.
 
-    The `field` of the `Rejected` is the path within it, such as `inputs 0.dtype`.
+    The `field` of the `Rejected` is the path within it, such as `inputs 0.dtype`,
+    after `at`, the path of `obj` itself.
     """
     try:
         return msgspec.convert(obj, form)
     except msgspec.ValidationError as error:
         problem = _PROBLEM.fullmatch(str(error))
         what, where = problem.group("what", "where") if problem else ("", None)
-        path = shown(re.sub(r"\[(.*?)\]", r" \1", where or "").strip())
+        inside = re.sub(r"\[(.*?)\]", r" \1", where or "").strip()
+        path = shown(".".join(filter(None, (at, inside))))
         raise Rejected(
             f"The {path or 'top level'} is wrong: {_readable(what)}.",
             field=path or None,

@@ -3,6 +3,7 @@
 The bundle that carries it, and its JSON form, are described in `docs/bundle.md`.
 """
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import TypeAlias
 
@@ -47,14 +48,49 @@ class Discrete:
     dtype: str = field(default="int64", validator=_dtype)
 
 
-Space: TypeAlias = Box | Discrete
+@frozen
+class MultiDiscrete:
+    """Vectors of integers: entry i is one of `nvec[i]` from `start[i]` on."""
+
+    nvec: tuple[int, ...]
+    start: tuple[int, ...]
+    dtype: str = field(default="int64", validator=_dtype)
+
+
+@frozen
+class MultiBinary:
+    """Arrays of zeros and ones, int8."""
+
+    shape: tuple[int, ...]
+
+
+@frozen
+class Dict:
+    """One space for each key."""
+
+    spaces: Mapping[str, "Space"]
+
+
+@frozen
+class Tuple:
+    """One space for each place."""
+
+    spaces: tuple["Space", ...]
+
+
+LeafSpace: TypeAlias = Box | Discrete | MultiDiscrete | MultiBinary
+"""A space whose elements are one array."""
+Space: TypeAlias = LeafSpace | Dict | Tuple
 
 
 class Head(Enum):
-    """What the first output of the weights means, hence how an action comes of it.
+    """What the first output of the weights means, hence how an answer comes of it.
 
-    LOGITS and Q_VALUES: float (B, n), the greedy action is the first of the largest.
-    ACTION: the action itself, (B, ...) as the action space has it; clipped to a Box.
+    LOGITS: float, (B, n) for a Discrete, (B, sum of nvec) for a MultiDiscrete, the
+    shape of the space for a MultiBinary; the greedy action is the most likely one.
+    Q_VALUES: float (B, n), the greedy action is the first of the largest.
+    ACTION: the action itself, (B, ...) as the action space has it; for a Box what
+    its transform makes of it, clipped to the bounds.
     OUTPUT: a prediction, passed on as it is (supervised).
     """
 
@@ -84,16 +120,75 @@ class Signature:
 
 @frozen
 class Normaliser:
-    """How observations are prepared before the weights see them.
+    """How one array of an observation is prepared before the weights see it.
 
     y = clip((x - mean) / sqrt(variance + epsilon), -clip, clip); each of `mean`
-    and `variance` has one number for each element of the observation, in C order.
+    and `variance` has one number for each element of the array, in C order.
     """
 
     mean: tuple[float, ...]
     variance: tuple[float, ...]
     epsilon: float = 1e-8
     clip: float | None = None
+
+
+class Squash(Enum):
+    """A function that brings what the weights say of an action into an interval."""
+
+    TANH = "tanh"
+
+
+@frozen
+class ActionTransform:
+    """How an action of a Box comes of the first output.
+
+    First `squash`, then `rescale_from` = (a, b), which maps a to the lower bound of
+    the space and b to the upper one, in a straight line.  Each can be left out.
+    """
+
+    squash: Squash | None = None
+    rescale_from: tuple[float, float] | None = None
+
+
+@frozen
+class HiddenState:
+    """One array that a recurrent policy hands from a step to the next.
+
+    The output of this step is the input of the next; zeros begin an episode.  Both
+    have the batch as their first axis, one dtype and one shape.
+    """
+
+    input: str
+    output: str
+
+
+@frozen
+class Policy:
+    """One file of weights, and how an answer comes of an observation by them."""
+
+    weights: str
+    """The name of the file in the bundle that holds the weights."""
+    signature: Signature
+    """First the arrays of an observation, in the order of its space, then the hidden
+    states; the first output is the one that the head is about."""
+    head: Head
+    observation_space: Space | None = None
+    action_space: LeafSpace | None = None
+    normalisers: Mapping[str, Normaliser] = field(factory=dict)
+    """By the path of the array in the observation; `""` if that is one array."""
+    transform: ActionTransform = ActionTransform()
+    log_std: str | None = None
+    """The output with the logarithm of the standard deviation of a Box action, before
+    its transform; None: such an action cannot be sampled."""
+    hidden_states: tuple[HiddenState, ...] = ()
+
+
+@frozen
+class Decoder:
+    """Frozen weights that make the answer of what a latent policy says."""
+
+    weights: str
+    signature: Signature
 
 
 @frozen
@@ -103,12 +198,32 @@ class Manifest:
     format_version: int
     algorithm: str
     family: Family
-    weights: str
-    """The name of the file in the bundle that holds the weights."""
-    signature: Signature
-    head: Head
-    observation_space: Space | None = None
-    action_space: Space | None = None
-    normaliser: Normaliser | None = None
+    policies: Mapping[str, Policy]
+    """By name; a single-agent checkpoint has one, called `policy`."""
+    agents: Mapping[str, str] = field(factory=dict)
+    """The policy of each agent, by the id of the agent; none if single-agent."""
+    decoder: Decoder | None = None
     golden: bool = False
     """Whether the bundle holds a golden trace, `golden.npz`."""
+
+    @property
+    def policy(self) -> Policy:
+        """The only policy of a single-agent checkpoint."""
+        (policy,) = self.policies.values()
+        return policy
+
+    @property
+    def weights(self) -> Mapping[str, Signature]:
+        """The signature of each file of weights, by its name."""
+        files = {part.weights: part.signature for part in self.policies.values()}
+        if self.decoder is not None:
+            files[self.decoder.weights] = self.decoder.signature
+        return files
+
+    @property
+    def is_multi_agent(self) -> bool:
+        return bool(self.agents)
+
+    @property
+    def is_recurrent(self) -> bool:
+        return any(policy.hidden_states for policy in self.policies.values())

@@ -15,30 +15,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
-import numpy as np
 from attrs import frozen
-from numpy.typing import ArrayLike
 
 from arena_core.application.agents import Agents
 from arena_core.application.audit import Audit
-from arena_core.application.experiments import Experiments
 from arena_core.application.history import parse_moment
 from arena_core.application.identity import Tokens
-from arena_core.application.inference import Model
-from arena_core.application.ports import Array
+from arena_core.application.imports import Imports
 from arena_core.application.projects import Projects
 from arena_core.application.resources import AgentView
-from arena_core.application.serving import Registry
 from arena_core.application.supervision import Supervisor
 from arena_core.application.use_cases import Application, UseCases
-from arena_core.domain.errors import Rejected, Unavailable
-from arena_core.domain.ids import (
-    DEFAULT_ORGANISATION,
-    AgentId,
-    OrganisationId,
-    deployment_of,
-)
+from arena_core.domain.errors import Unavailable
+from arena_core.domain.ids import DEFAULT_ORGANISATION, AgentId, OrganisationId
 from arena_core.domain.values import LIBRARY, Actor, ActorKind, Caller, Role
+from arena_core.entrypoints.library_experiments import LibraryExperiments
+from arena_core.entrypoints.library_inference import Inference
 from arena_core.entrypoints.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,8 +100,12 @@ class Arena:
         return self._library.projects
 
     @property
-    def experiments(self) -> Experiments:
-        return self._library.experiments
+    def experiments(self) -> LibraryExperiments:
+        return LibraryExperiments(self._library.session, self._library.imports)
+
+    @property
+    def imports(self) -> Imports:
+        return self._library.imports
 
     @property
     def agents(self) -> "LibraryAgents":
@@ -126,7 +122,7 @@ class Arena:
 
     def inference(
         self, agent_id: UUID, *, timeout_s: float = CONNECT_TIMEOUT_S
-    ) -> "Inference":
+    ) -> Inference:
         """Return the agent's inference, once it is live.
 
         Raises `Unavailable` if it is not Deployed, saying why.
@@ -186,79 +182,3 @@ class LibraryAgents(Agents):
         """Put the agent live and return it, Deployed, or Failed with the reason."""
         super().connect(agent_id, reason=reason)
         return self.wait(agent_id, timeout_s=timeout_s)
-
-
-@frozen
-class Inference:
-    """Calls of one live agent, in this process, on arrays.  Safe to share."""
-
-    _registry: Registry
-    _agent_id: AgentId
-
-    def get_action(
-        self,
-        observation: ArrayLike,
-        *,
-        batched: bool = False,
-        action_mask: ArrayLike | None = None,
-    ) -> Array:
-        """Return the greedy action, shape (*action shape), or (B, ...) if `batched`.
-
-        `observation`: of the agent's observation space, (B, ...) if `batched`.
-        `action_mask`: (n,) or (B, n), non-zero where an action is legal.  Raises
-        `Rejected` for a wrong one, `Unavailable` if the agent is not live.
-        """
-        model = self._model()
-        if not model.acts:
-            raise Rejected("This agent predicts: call predict, not get_action.")
-        axes = model.axes
-        observations = model.conformed(
-            _batch(observation, axes, batched=batched, name="observation"),
-            name="observation",
-        )
-        mask = None
-        if action_mask is not None:
-            mask = _batch(action_mask, 1, batched=batched, name="action_mask")
-        legal = model.legal(mask, len(observations))
-        actions = model.act(model.outputs(observations), legal)
-        return actions if batched else actions[0]
-
-    def predict(self, inputs: ArrayLike, *, batched: bool = False) -> Array:
-        """Return the results, one for each row of `inputs` if `batched`."""
-        model = self._model()
-        if model.acts:
-            raise Rejected("This agent acts: call get_action, not predict.")
-        rows = _batch(inputs, model.axes, batched=batched, name="inputs")
-        prepared = model.conformed(rows, name="inputs")
-        results = model.answer(model.outputs(prepared))
-        return results if batched else results[0]
-
-    def wait(self, timeout_s: float) -> None:
-        """Return once this process answers for the agent.  Raises `Unavailable`."""
-        if not self._registry.wait_for(self._deployment, timeout_s):
-            raise Unavailable("This process does not serve the agent.")
-
-    @property
-    def _deployment(self) -> str:
-        return str(deployment_of(self._agent_id))
-
-    def _model(self) -> Model:
-        live = self._registry.live(self._deployment)
-        if live is None:
-            raise Unavailable("The agent is not live: connect it first.")
-        return live.model
-
-
-def _batch(value: ArrayLike, axes: int, *, batched: bool, name: str) -> Array:
-    """Return `value` with a batch axis; one row of it has `axes` axes."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise Rejected(f"{name} is no array: its rows differ.", field=name) from error
-    if not batched and array.ndim == axes + 1:
-        raise Rejected(
-            f"{name} has an axis too many, its shape is {array.shape}: say "
-            "batched=True for several rows.",
-            field=name,
-        )
-    return array if batched else array[np.newaxis]

@@ -60,6 +60,9 @@ class Settings:
     device: Device = field(default=Device.AUTO, converter=_device)
     threads: int = field(default=1, validator=_positive)
     """Threads that one call of a model may use."""
+    inspect_apart: bool = False
+    """Whether weights are loaded in a confined process first, as `serve` does it: what
+    takes too much time or memory, or crashes, does so there.  A third of a second."""
     max_body_bytes: int = field(default=64 * MIB, validator=_positive)
     """The largest request body, of everything but uploads of bundles."""
     max_upload_bytes: int = field(default=4096 * MIB, validator=_positive)

@@ -20,7 +20,7 @@ from arena_core.adapters.runtimes.checks import (
 )
 from arena_core.adapters.runtimes.onnx_safety import LARGEST_BYTES, refuse_unsafe
 from arena_core.application.ports import Array, Device, Tensors
-from arena_core.domain.checkpoint import Manifest, Signature, TensorSpec
+from arena_core.domain.checkpoint import Signature, TensorSpec
 from arena_core.domain.errors import Rejected, Unavailable
 
 CPU = "CPUExecutionProvider"
@@ -101,20 +101,20 @@ class OnnxLoader:
     threads: int = 1
     largest_bytes: int = LARGEST_BYTES
 
-    def __call__(self, manifest: Manifest, weights: bytes) -> OnnxRuntime:
+    def __call__(self, signature: Signature, weights: bytes) -> OnnxRuntime:
         """Load `weights`, and prove with zeros that outputs follow the batch.
 
-        Raises `Rejected` if they are unsafe, no ONNX, or not what the manifest says;
+        Raises `Rejected` if they are unsafe, no ONNX, or not of that signature;
         `Unavailable` if CUDA is asked for and does not work.
         """
         refuse_unsafe(weights, largest_bytes=self.largest_bytes)
         session = self._session(weights)
         found = _signature(session)
-        accept_signature(found, manifest.signature)
+        accept_signature(found, signature)
         runtime = OnnxRuntime(
             name=f"onnxruntime {onnxruntime.__version__}",
             device="cuda:0" if CUDA in session.get_providers() else "cpu",
-            signature=manifest.signature,
+            signature=signature,
             session=session,
             is_row_by_row=any(spec.shape[0] == 1 for spec in found.inputs),
         )

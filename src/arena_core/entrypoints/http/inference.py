@@ -19,8 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from arena_core.application import inference
 from arena_core.application.identity import REFUSAL, authenticate
-from arena_core.application.inference import Model
+from arena_core.application.inference import GREEDY, Choice
 from arena_core.application.keys import PREFIX
+from arena_core.application.models import Model
 from arena_core.application.serving import Live
 from arena_core.domain import deployment
 from arena_core.domain.errors import (
@@ -38,7 +39,7 @@ from arena_core.entrypoints.http.endpoints import EXTERNAL_USER, bearer
 from arena_core.entrypoints.http.errors import detail_of, status_of
 from arena_core.entrypoints.library import Arena
 
-ANSWERS: dict[str, Callable[[Model, bytes], bytes]] = {
+ANSWERS: dict[str, Callable[[Model, bytes, Choice], bytes]] = {
     "get_action": inference.get_action,
     "predict": inference.predict,
 }
@@ -93,14 +94,14 @@ class DataPlane:
     async def _call(
         self,
         live: Live,
-        answer: Callable[[Model, bytes], bytes],
+        answer: Callable[[Model, bytes, Choice], bytes],
         scope: Scope,
         receive: Receive,
     ) -> _Reply:
         if scope["method"] != "POST":
             return _wrong_method(b"POST")
         await self._authorise(live, scope)
-        _check_mode(scope)
+        choice = _choice(scope)
         limit = self._arena.settings.max_body_bytes
         announced = _header(scope, b"content-length")
         body = await bodies.read(receive, announced, limit_bytes=limit)
@@ -110,8 +111,8 @@ class DataPlane:
         live = self._registry.live(deployment_id) or await self._arriving(deployment_id)
         await self._authorise(live, scope)
         if live.model.quick and len(body) <= INLINE_BODY_BYTES:
-            return _Reply(HTTPStatus.OK, answer(live.model, body))
-        answered = await run_in_threadpool(answer, live.model, body)
+            return _Reply(HTTPStatus.OK, answer(live.model, body, choice))
+        answered = await run_in_threadpool(answer, live.model, body, choice)
         return _Reply(HTTPStatus.OK, answered)
 
     async def _authorise(self, live: Live, scope: Scope) -> None:
@@ -183,10 +184,12 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def _check_mode(scope: Scope) -> None:
+def _choice(scope: Scope) -> Choice:
     query = scope["query_string"]
-    if query and QueryParams(query).get("mode", "greedy") != "greedy":
-        raise Rejected("Actions are greedy here: leave mode out, or say greedy.")
+    if not query:
+        return GREEDY
+    said = QueryParams(query)
+    return Choice.of(said.get("mode", GREEDY.mode.value), said.get("seed"))
 
 
 def _refusal(error: ArenaError) -> _Reply:

@@ -1,0 +1,201 @@
+"""A loaded checkpoint that answers: one policy, or one for each of several agents.
+
+What a checkpoint answers is decided here and in what this calls, and nowhere else.
+The parity gate replays golden traces through the same functions.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from attrs import frozen
+
+from arena_core.application.forced_actions import Forced
+from arena_core.application.observations import Arrays
+from arena_core.application.policies import LoadedPolicy
+from arena_core.application.ports import Array, Runtime, Tensors
+from arena_core.domain.checkpoint import Manifest
+from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.ids import Digest
+from arena_core.domain.values import Family
+
+SINGLE = ""
+"""The agent of a single-agent checkpoint."""
+NOTHING: Tensors = MappingProxyType({})
+QUICK_S = 0.001
+WARM_UP_RUNS = 3
+
+
+class Turn(NamedTuple):
+    """What one agent asks.  Every array has B rows."""
+
+    observed: Arrays
+    rows: int
+    legal: Array | None = None
+    """What its head allows; None: everything."""
+    hidden: Tensors = NOTHING
+    """By input of the weights."""
+    forced: Forced | None = None
+    """What the environment has chosen in place of the policy."""
+
+
+class Acted(NamedTuple):
+    """What one agent does."""
+
+    actions: Array
+    outputs: dict[str, Array]
+    """All that the weights have said."""
+
+
+@frozen(eq=False)
+class Model:
+    """A loaded checkpoint.  Safe to use from several threads."""
+
+    manifest: Manifest
+    policies: Mapping[str, LoadedPolicy]
+    agents: Mapping[str, LoadedPolicy]
+    """The policy of each agent, in the order of the manifest."""
+    decoder: Runtime | None = None
+    quick: bool = False
+    """Whether one row takes so little time that handing it to a thread costs more."""
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, runtimes: Mapping[str, Runtime], digest: Digest
+    ) -> "Model":
+        """Put a manifest and its weights, by file name, together."""
+        decoder = manifest.decoder
+        policies = {
+            name: LoadedPolicy.of(policy, runtimes[policy.weights], digest)
+            for name, policy in manifest.policies.items()
+        }
+        of_agents = manifest.agents or dict.fromkeys([SINGLE], *policies)
+        return cls(
+            manifest,
+            policies,
+            {agent: policies[name] for agent, name in of_agents.items()},
+            None if decoder is None else runtimes[decoder.weights],
+            sum(map(_seconds, runtimes.values())) < QUICK_S,
+        )
+
+    @property
+    def acts(self) -> bool:
+        """Whether `get_action` is its route; `predict` is otherwise."""
+        return self.manifest.family is Family.RL
+
+    @property
+    def runtime(self) -> str:
+        """What runs the weights; several names if they are of several kinds."""
+        return ", ".join(sorted({runtime.name for runtime in self._runtimes}))
+
+    @property
+    def device(self) -> str:
+        return ", ".join(sorted({runtime.device for runtime in self._runtimes}))
+
+    @property
+    def _runtimes(self) -> list[Runtime]:
+        loaded = [policy.runtime for policy in self.policies.values()]
+        return loaded if self.decoder is None else [*loaded, self.decoder]
+
+    @property
+    def single(self) -> LoadedPolicy:
+        """The only policy of a checkpoint that has one agent, or none."""
+        return self.agents[SINGLE]
+
+    def act(
+        self, turns: Mapping[str, Turn], random: np.random.Generator | None = None
+    ) -> dict[str, Acted]:
+        """Return what each agent does, in the order of `turns`.
+
+        Agents that share a policy go through its weights together.  `random`: sample
+        where the policy says how; None: greedy.
+        """
+        if len(turns) == 1:
+            ((agent, turn),) = turns.items()
+            policy = self.agents[agent]
+            outputs = policy.run(turn.observed, turn.hidden)
+            return {agent: _choose(policy, turn, outputs, random)}
+        answered: dict[str, Acted] = {}
+        for policy in self.policies.values():
+            sharing = {a: t for a, t in turns.items() if self.agents[a] is policy}
+            if sharing:
+                answered |= _act_together(policy, sharing, random)
+        return {agent: answered[agent] for agent in turns}
+
+    def predict(self, observed: Arrays) -> tuple[Array, dict[str, Array]]:
+        """Return the results, and all that the weights have said, each (B, ...)."""
+        policy = self.single
+        outputs = policy.run(observed, {})
+        results = outputs[policy.first]
+        if self.decoder is not None:
+            signature = self.decoder.signature
+            latent = results.astype(signature.inputs[0].dtype, copy=False)
+            decoded = self.decoder.run({signature.inputs[0].name: latent})
+            results = decoded[signature.outputs[0].name]
+            if not np.isfinite(results).all():
+                raise Unavailable("The decoder answered with a number not finite.")
+        return results, outputs
+
+    def close(self) -> None:
+        for runtime in self._runtimes:
+            runtime.close()
+
+
+def _act_together(
+    policy: LoadedPolicy,
+    turns: Mapping[str, Turn],
+    random: np.random.Generator | None,
+) -> dict[str, Acted]:
+    """Run the weights once for all agents of one policy."""
+    every = list(turns.values())
+    outputs = policy.run(
+        _stacked([turn.observed for turn in every]),
+        _stacked([turn.hidden for turn in every]),
+    )
+    acted, begin = {}, 0
+    for name, turn in turns.items():
+        rows = slice(begin, begin + turn.rows)
+        own = {output: array[rows] for output, array in outputs.items()}
+        acted[name] = _choose(policy, turn, own, random)
+        begin += turn.rows
+    return acted
+
+
+def _stacked(parts: Sequence[Tensors]) -> dict[str, Array]:
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _choose(
+    policy: LoadedPolicy,
+    turn: Turn,
+    outputs: dict[str, Array],
+    random: np.random.Generator | None,
+) -> Acted:
+    assert policy.head is not None  # noqa: S101 -- policies of the family rl act
+    actions = policy.head.choose(outputs, turn.legal, random)
+    if turn.forced is not None:
+        actions = turn.forced.over(actions)
+    return Acted(actions, outputs)
+
+
+def _seconds(runtime: Runtime) -> float:
+    """Return the least time that one row of zeros took, in a few tries.
+
+    It is infinite for weights that want more than 1 along an axis that is free.
+    """
+    zeros = {
+        spec.name: np.zeros([1, *(axis or 1 for axis in spec.shape[1:])], spec.dtype)
+        for spec in runtime.signature.inputs
+    }
+    tries = []
+    for _ in range(WARM_UP_RUNS):
+        begun = time.perf_counter()
+        try:
+            runtime.run(zeros)
+        except (Rejected, Unavailable):
+            return math.inf
+        tries.append(time.perf_counter() - begun)
+    return min(tries)

@@ -1,0 +1,16 @@
+"""Which technology loads which weights: one line for each."""
+
+from arena_core.adapters.runtimes.onnx import OnnxLoader
+from arena_core.adapters.runtimes.torch_export import TorchExportLoader
+from arena_core.application.loading import Runtimes
+from arena_core.application.ports import Device
+
+
+def runtimes_of(device: Device = Device.AUTO, threads: int = 1) -> Runtimes:
+    """Return what loads weights, by the suffix of their file."""
+    return Runtimes(
+        {
+            ".onnx": OnnxLoader(device, threads),
+            ".pt2": TorchExportLoader(device, threads),
+        }
+    )
