@@ -1,0 +1,1 @@
+"""What torch.export saves, understood without torch."""
