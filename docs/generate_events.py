@@ -40,6 +40,18 @@ MEANINGS = {
     "experiment.training_succeeded": "It has ended by itself.",
     "experiment.training_failed": "It has ended with an error.",
     "experiment.deleted": "It is gone from every list. Agents made of it stay.",
+    "import.requested": "Files of other training code are to become a checkpoint: "
+    "`files` is what was handed in, kept under its digest as bundles are, and `order` "
+    "what was said about it.",
+    "import.claimed": "A worker has taken that on, until its lease ends. `claim` "
+    "counts all claims of the import.",
+    "import.succeeded": "The bundle with this digest came of it, and is a checkpoint "
+    "of the experiment since the same transaction. `code` in the envelope is the "
+    "release that has converted it.",
+    "import.failed": "Nothing came of it, and never will.",
+    "import.interrupted": "What worked on it has ended, was stopped, or met something "
+    "that may pass: Pending again.",
+    "import.cancelled": "Nothing is to come of it.",
     "agent.checkpoint_frozen": "An agent begins: one checkpoint was chosen, and what "
     "was known of it then is kept here.",
     "agent.renamed": "It has another name.",

@@ -31,7 +31,8 @@ from arena_core.domain.values import (
     Source,
     SourceKind,
 )
-from arena_core.entrypoints.library import Arena, Inference
+from arena_core.entrypoints.library import Arena
+from arena_core.entrypoints.library_inference import Inference
 from arena_core.entrypoints.settings import Settings
 
 __version__ = VERSION

@@ -13,9 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arena_core.application.ports import Batch, Query, Row, RowReader, RowStore
-from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    deployment,
+    experiment,
+    project,
+)
 from arena_core.domain.ids import OrganisationId
-from arena_core.domain.values import ProjectKind, Role, Scores, Source
+from arena_core.domain.values import Claim, ProjectKind, Role, Scores, Source
 
 IDS = [UUID(int=n * 2**100) for n in range(1, 9)]
 PARENTS = [UUID(int=n) for n in range(1, 4)]
@@ -40,7 +47,7 @@ written = st.builds(
     size_bytes=counts,
     written_at=times,
 )
-claims = st.builds(deployment.Claim, lease_until=times)
+claims = st.builds(Claim, lease_until=times)
 differences = st.builds(
     deployment.Difference,
     index=st.lists(counts, max_size=3).map(tuple),
@@ -58,6 +65,22 @@ STATES: dict[str, st.SearchStrategy[Any]] = {
         status=st.sampled_from(experiment.Status),
         checkpoints=st.lists(written, max_size=3).map(tuple),
         reason=st.none() | st.text(max_size=20),
+    ),
+    checkpoint_import.KIND: st.builds(
+        checkpoint_import.Import,
+        files=st.builds(checkpoint_import.Files, digests, counts),
+        order=st.builds(
+            checkpoint_import.Order,
+            source=names,
+            step=counts,
+            algorithm=st.none() | names,
+            scores=scores,
+        ),
+        status=st.sampled_from(checkpoint_import.Status),
+        reason=st.none() | st.text(max_size=20),
+        digest=st.none() | digests,
+        claim=st.none() | claims,
+        claims=counts,
     ),
     agent.KIND: st.builds(
         agent.Agent,

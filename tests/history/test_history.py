@@ -10,11 +10,18 @@ from typing import get_args
 import pytest
 
 from arena_core.adapters.codec import CATALOGUE, decode, encode
-from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    deployment,
+    experiment,
+    project,
+)
 from arena_core.domain.errors import UnknownEvent
 
 BODIES = sorted((Path(__file__).parent / "bodies").glob("*.json"))
-MODULES = (project, experiment, agent, deployment, credential)
+MODULES = (project, experiment, checkpoint_import, agent, deployment, credential)
 
 # Names are for ever: this list only grows.
 STORED = """
@@ -34,6 +41,12 @@ experiment.training_stopped@1 TrainingStopped
 experiment.training_succeeded@1 TrainingSucceeded
 experiment.training_failed@1 TrainingFailed
 experiment.deleted@1 ExperimentDeleted
+import.requested@1 ImportRequested
+import.claimed@1 ImportClaimed
+import.succeeded@1 ImportSucceeded
+import.failed@1 ImportFailed
+import.interrupted@1 ImportInterrupted
+import.cancelled@1 ImportCancelled
 agent.checkpoint_frozen@1 CheckpointFrozen
 agent.renamed@1 AgentRenamed
 agent.described@1 AgentDescribed

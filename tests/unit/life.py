@@ -24,7 +24,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from arena_core.domain import agent, credential, deployment, experiment
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    deployment,
+    experiment,
+)
 from arena_core.domain.errors import ArenaError, Rejected
 from arena_core.domain.ids import Digest, ExperimentId, ProjectId
 from arena_core.domain.values import CheckpointType, Family, Scores, Source, SourceKind
@@ -52,6 +58,10 @@ POOLS: Mapping[Any, Sequence[Any]] = {
     agent.Frozen: tuple(
         agent.Frozen(CheckpointType.FINAL, 1, digest, Scores()) for digest in DIGESTS
     ),
+    checkpoint_import.Files: tuple(
+        checkpoint_import.Files(digest, 1) for digest in DIGESTS
+    ),
+    checkpoint_import.Order: (checkpoint_import.Order("sb3", 1),),
     credential.Secret: tuple(credential.Secret(digest, "1234") for digest in DIGESTS),
     deployment.Parity: tuple(deployment.Parity(v) for v in deployment.Verdict),
     experiment.ConfigureExperiment: (

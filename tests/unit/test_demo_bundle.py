@@ -30,9 +30,9 @@ def test_the_bundle_passes_the_checks_of_an_upload(folder):
     manifest = bundles.check(folder)
 
     assert manifest.golden
-    assert manifest.head is Head.LOGITS
-    assert manifest.action_space == Discrete(2)
-    assert manifest.observation_space == Box(
+    assert manifest.policy.head is Head.LOGITS
+    assert manifest.policy.action_space == Discrete(2)
+    assert manifest.policy.observation_space == Box(
         (4,),
         "float32",
         (-4.800000190734863, None, -0.41887903213500977, None),

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    deployment,
+    experiment,
+    project,
+)
 from arena_core.domain.errors import IllegalTransition, NotFound
 from unit.life import IDS, LEASE, NOW, Life, TimedLife, creations, every, one_kind_of
 
@@ -113,6 +120,81 @@ class ExperimentLife(Life):
     @precondition(lambda self: self.history)
     def what_is_deleted_is_not_at_work(self):
         assert not (self.state.deleted and self.state.status in experiment.AT_WORK)
+
+
+class ImportLife(TimedLife):
+    module = checkpoint_import
+    workers = st.sampled_from(IDS)
+
+    def __init__(self):
+        super().__init__()
+        self.holder = None
+        self.lease_until = NOW
+        self.ended = False
+
+    def commands(self):
+        return [
+            attrs.evolve(command, lease_until=self.now + LEASE)
+            if isinstance(command, checkpoint_import.ClaimImport)
+            else command
+            for command in super().commands()
+        ]
+
+    @rule(zombie=workers, heir=workers)
+    @precondition(lambda self: self.holder is not None)
+    def stall(self, zombie, heir):
+        """Let the lease run out and another take over, then let the first go on."""
+        self.now = max(self.now, self.lease_until)
+        stale = self.state.claims
+        self.obey(checkpoint_import.ClaimImport(heir, self.now + LEASE))
+        for late in (
+            checkpoint_import.SucceedImport(zombie, stale, "a" * 64),
+            checkpoint_import.FailImport(zombie, stale, "late"),
+        ):
+            with pytest.raises(IllegalTransition):
+                checkpoint_import.decide(late, self.state, self.now)
+
+    def happen(self, event):
+        self.account(event)
+        super().happen(event)
+
+    def account(self, event):
+        """Keep the books of who may say what came of it, apart from `evolve`."""
+        assert not self.ended, "what has ended goes on"
+        match event:
+            case checkpoint_import.ImportClaimed():
+                assert self.holder is None or self.now >= self.lease_until
+                assert event.claim == self.state.claims + 1
+                self.holder, self.lease_until = event.worker, event.lease_until
+            case checkpoint_import.ImportInterrupted():
+                assert event.worker == self.holder
+                self.holder = None
+            case checkpoint_import.ImportSucceeded() | checkpoint_import.ImportFailed():
+                assert event.worker == self.holder, "it ended without a claim"
+                self.holder, self.ended = None, True
+            case checkpoint_import.ImportCancelled():
+                self.holder, self.ended = None, True
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def the_books_agree(self):
+        state = self.state
+        assert (state.claim and state.claim.worker) == self.holder
+        assert (state.status not in checkpoint_import.OPEN) == self.ended
+        running = state.status is checkpoint_import.Status.RUNNING
+        assert running == (self.holder is not None)
+        succeeded = state.status is checkpoint_import.Status.SUCCEEDED
+        assert succeeded == (state.digest is not None)
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def work_is_outstanding_iff_it_goes_on_and_nobody_does_it(self):
+        leased = self.holder is not None and self.now < self.lease_until
+        work = checkpoint_import.ConvertOrder(
+            self.state.id, self.state.files, self.state.order
+        )
+        idle = not self.ended and not leased
+        assert checkpoint_import.react(self.state, self.now) == (work if idle else None)
 
 
 class DeploymentLife(TimedLife):
@@ -254,17 +336,18 @@ FEW = settings(deadline=None, max_examples=40)
 MANY = settings(deadline=None, max_examples=150)
 for life in (ProjectLife, AgentLife, CredentialLife):
     life.TestCase.settings = FEW
-for life in (ExperimentLife, DeploymentLife):
+for life in (ExperimentLife, ImportLife, DeploymentLife):
     life.TestCase.settings = MANY
 
 TestProject = ProjectLife.TestCase
 TestAgent = AgentLife.TestCase
 TestCredential = CredentialLife.TestCase
 TestExperiment = ExperimentLife.TestCase
+TestImport = ImportLife.TestCase
 TestDeployment = DeploymentLife.TestCase
 
 
-MODULES = (agent, credential, deployment, experiment, project)
+MODULES = (agent, checkpoint_import, credential, deployment, experiment, project)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.KIND)

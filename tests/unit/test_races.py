@@ -334,6 +334,6 @@ def test_a_held_model_whose_trace_cannot_be_replayed_stays_open_for_its_holder(s
     (folder / "golden.npz").write_bytes(golden.write(odd))
     blobs = scene.arena.application.core.blobs
     digest = blobs.put(folder)
-    with pytest.raises(Rejected, match="must hold obs and action"):
-        load(blobs, models.ONNX, digest, held)
-    assert held.runtime.run({"obs": rows})
+    with pytest.raises(Rejected, match="obs"):
+        load(blobs, models.RUNTIMES, digest, held)
+    assert held.single.runtime.run({"obs": rows})

@@ -12,6 +12,7 @@ from arena_core.domain.errors import Ambiguous, NotFound, Rejected
 from arena_core.domain.values import CheckpointType, Family, ProjectKind
 
 import bundles
+import shapes
 
 SUPERVISED = {"algorithm": "Supervised", "source": dataset("weather")}
 
@@ -277,6 +278,8 @@ def test_rule_31_without_a_tab_the_source_and_the_algorithm_decide_the_kind(
 
 
 def _of_family(scene, family):
+    if family is Family.LATENT:
+        return scene.bundle(shapes.latent_policy)
     bundle = scene.bundle(bundles.regressor)
     described = bundles.manifest(bundle) | {"family": family.value}
     bundles.write_manifest(bundle, described)
@@ -323,7 +326,7 @@ def test_rule_34_a_saved_model_still_has_its_weights_when_its_source_is_gone(sce
     digest = found.checkpoint.digest
     understood = manifests.parse(blobs.read(digest, "checkpoint.json"))
     assert understood.family is found.family is Family.SUPERVISED
-    weights = blobs.read(digest, understood.weights)
+    weights = blobs.read(digest, understood.policy.weights)
     assert weights == (bundle / "policy.onnx").read_bytes()
 
 

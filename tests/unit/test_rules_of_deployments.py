@@ -13,6 +13,7 @@ from arena_core.domain.ids import AgentId, deployment_of
 from unit.scenes import CONTEXT, key_of
 
 import bundles
+import shapes
 
 OBSERVATION = [0.0, 0.0, 0.0, 0.0]
 
@@ -207,9 +208,10 @@ def test_rule_46_a_saved_model_without_a_deployment_is_told_so(scene, call):
     ("algorithm", "bundle", "shape"),
     [
         ("PPO", bundles.cartpole, (False, False, False, False)),
-        ("Recurrent PPO", bundles.cartpole, (True, False, False, False)),
-        ("MADDPG", bundles.cartpole, (False, True, False, False)),
+        ("Recurrent PPO", shapes.recurrent_policy, (True, False, False, False)),
+        ("MADDPG", shapes.multi_agent_policy, (False, True, False, False)),
         ("Supervised", bundles.regressor, (False, False, True, False)),
+        ("LatentPPO", shapes.latent_policy, (False, False, True, False)),
     ],
 )
 def test_rule_47_details_give_the_key_the_algorithm_and_its_shape(

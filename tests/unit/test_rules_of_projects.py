@@ -10,6 +10,7 @@ from arena_core.application.audit import Audit
 from arena_core.application.experiments import Experiments
 from arena_core.application.handling import Change
 from arena_core.application.identity import Tokens, authenticate
+from arena_core.application.imports import Imports, ordered
 from arena_core.application.projects import Projects
 from arena_core.domain import experiment
 from arena_core.domain.errors import Conflict, NotFound, Unauthenticated
@@ -19,8 +20,8 @@ from arena_core.entrypoints.http.app import CONTROL_PLANE
 from unit.scenes import ANN, CONTEXT, MANAGER, STRANGER, key_of
 
 GROUPS = {
-    "projects": Projects, "experiments": Experiments, "agents": Agents,
-    "tokens": Tokens, "audit": Audit,
+    "projects": Projects, "experiments": Experiments, "imports": Imports,
+    "agents": Agents, "tokens": Tokens, "audit": Audit,
 }  # fmt: skip
 OF_ONES_OWN = {"projects.create", "tokens.issue"}
 """Name nothing that exists: what they make belongs to the caller's organisation."""
@@ -59,6 +60,13 @@ BY_ID = {
         there.experiment, [MetricPoint(10, "fitness", 9.0)]
     ),
     "experiments.metrics": lambda use, there: use.experiments.metrics(there.experiment),
+    "imports.request": lambda use, there: use.imports.request(
+        there.experiment, there.file, ordered(source="sb3", step=1)
+    ),
+    "imports.list": lambda use, there: use.imports.list(there.experiment),
+    "imports.get": lambda use, there: use.imports.get(there.import_),
+    "imports.cancel": lambda use, there: use.imports.cancel(there.import_),
+    "imports.wait": lambda use, there: use.imports.wait(there.import_, timeout_s=0),
     "agents.create": lambda use, there: use.agents.create(
         "x", there.experiment, checkpoint=best()
     ),
@@ -98,6 +106,7 @@ LISTS = {
     "audit.replay": lambda use, _: (
         *(replayed := use.audit.replay()).projects,
         *replayed.experiments,
+        *replayed.imports,
         *replayed.agents,
         *replayed.tokens,
     ),
@@ -113,6 +122,9 @@ class There:
         self.agent = agent.id
         self.token = scene.use.tokens.issue(name="laptop", user="ann").view.id
         self.bundle = scene.bundle()
+        self.file = self.bundle / "checkpoint.json"
+        order = ordered(source="sb3", step=1)
+        self.import_ = scene.use.imports.request(self.experiment, self.file, order).id
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from arena_core import best
 from arena_core.adapters.rows.memory import MemoryRowStore
 from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.application import supervision
-from arena_core.application.loading import load
+from arena_core.application.loading import Runtimes, load
 from arena_core.application.ports import Device
 from arena_core.application.supervision import LEASE, MOST_ATTEMPTS
 from arena_core.application.views import Halt
@@ -159,10 +159,9 @@ def test_a_worker_that_finds_other_answers_does_not_join(ann, bob, agent, monkey
     """Its hardware or its runtime may differ from that of the first."""
     ann.pass_()
     other = bundles.CARTPOLE.perturbed(0.5).onnx(answer="logits")
-    load = bob.supervisor._load_runtime
-    monkeypatch.setattr(
-        bob.supervisor, "_load_runtime", lambda manifest, _: load(manifest, other)
-    )
+    load = bob.supervisor._runtimes.loaders[".onnx"]
+    otherwise = Runtimes({".onnx": lambda signature, _: load(signature, other)})
+    monkeypatch.setattr(bob.supervisor, "_runtimes", otherwise)
     bob.pass_()
     assert not bob.serves(agent)
     assert bob.loader.open == 0
@@ -370,7 +369,8 @@ def test_a_worker_whose_model_was_dropped_loads_it_again(world, ann, agent):
 
 
 def test_weights_that_cannot_be_loaded_here_fail_with_the_reason(ann, agent):
-    ann.supervisor._load_runtime = OnnxLoader(Device.CPU, largest_bytes=10)
+    small = OnnxLoader(Device.CPU, largest_bytes=10)
+    ann.supervisor._runtimes = Runtimes({".onnx": small})
     ann.pass_()
     found = ann.deployment(agent.id)
     assert found.status is Status.FAILED
@@ -567,7 +567,7 @@ def test_the_registry_serves_nothing_that_is_deleted_or_of_other_weights(ann, ag
 def test_holding_another_model_closes_the_one_before(ann, agent):
     ann.pass_()
     deployment, digest = agent.deployment.id, agent.checkpoint.digest
-    again = load(ann.core.blobs, ann.loader, digest, None).model
+    again = load(ann.core.blobs, ann.loader.runtimes, digest, None).model
     ann.registry.hold(deployment, digest, again)
     assert (ann.loader.loads, ann.loader.open) == (2, 1)
     ann.registry.hold(deployment, digest, again)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from uuid import UUID, uuid4
 
 from attrs import define, field
@@ -12,16 +14,23 @@ from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.adapters.rows.memory import MemoryRowStore
 from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.adapters.stores.memory import MemoryEventStore
+from arena_core.application.conversion import Format, Options, Report
 from arena_core.application.handling import Handler
+from arena_core.application.importing import Importer
 from arena_core.application.keys import DeploymentKeys
+from arena_core.application.loading import Runtimes
 from arena_core.application.ports import Device, RowStore
+from arena_core.application.progress import Progress
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
 from arena_core.application.use_cases import Application, UseCases
 from arena_core.application.views import Views
 from arena_core.domain.ids import WorkerId
+from arena_core.entrypoints.inspection import inspect
 from unit.scenes import ANN, key_of
+
+import bundles
 
 ONNX = OnnxLoader(Device.CPU)
 
@@ -35,10 +44,14 @@ class Loader:
     loads: int = 0
     closes: int = 0
 
-    def __call__(self, manifest, weights):
+    def __call__(self, signature, weights):
         self.loads += 1
         self.before()
-        return _Counted(ONNX(manifest, weights), self)
+        return _Counted(ONNX(signature, weights), self)
+
+    @property
+    def runtimes(self) -> Runtimes:
+        return Runtimes({".onnx": self})
 
     @property
     def open(self) -> int:
@@ -62,6 +75,23 @@ class _Counted:
 
 
 @define
+class Converter:
+    """Writes a real bundle, whatever was ordered, and remembers what that was."""
+
+    write: Callable[[Path], Path] = bundles.cartpole
+    during: Callable[[Report], None] = lambda report: None  # noqa: ARG005
+    orders: list[tuple[Format, dict[str, bytes], Options]] = field(factory=list)
+
+    def __call__(self, source, order, bundle, options, report):
+        files = {path.name: path.read_bytes() for path in order.iterdir()}
+        self.orders.append((source, files, options))
+        assert not bundle.exists()
+        report("reading the weights")
+        self.during(report)
+        self.write(bundle)
+
+
+@define
 class World:
     """What all workers share, and what time it is."""
 
@@ -82,10 +112,10 @@ class World:
             self.presence.announce(worker.id)
         return worker
 
-    def log(self) -> list[str]:
-        """Return what has become of the deployments, by its names."""
+    def log(self, of: str = "deployment") -> list[str]:
+        """Return what has become of the deployments, by its names; or of others."""
         names = [r.name.split(".") for r in self.store.read_all()]
-        return [name for kind, name in names if kind == "deployment"]
+        return [name for kind, name in names if kind == of]
 
 
 @define(eq=False)
@@ -95,7 +125,10 @@ class Worker:
     world: World
     id: WorkerId
     loader: Loader = field(factory=Loader)
+    converter: Converter = field(factory=Converter)
+    progress: Progress = field(factory=Progress)
     core: Core = field(init=False)
+    importer: Importer = field(init=False)
     registry: Registry = field(init=False)
     supervisor: Supervisor = field(init=False)
 
@@ -107,13 +140,21 @@ class Worker:
             Views(world.store, world.rows),
             world.metrics,
             world.blobs,
-            lambda manifest, weights: ONNX(manifest, weights).close(),
+            partial(inspect, Runtimes({".onnx": ONNX})),
             lambda: world.now,
             uuid4,
         )
         self.registry = Registry(world.keys, self.id)
+        self.importer = Importer(
+            self.core, world.presence, self.converter, self.id, self.progress
+        )
         self.supervisor = Supervisor(
-            self.core, self.registry, world.presence, self.loader, self.id
+            self.core,
+            self.registry,
+            world.presence,
+            self.loader.runtimes,
+            self.id,
+            importer=self.importer,
         )
 
     @property
@@ -122,11 +163,18 @@ class Worker:
 
     @property
     def application(self) -> Application:
-        return Application(self.core, self.registry, self.world.keys, bytes)
+        return Application(
+            self.core, self.registry, self.world.keys, bytes, self.progress
+        )
 
     def pass_(self, times: int = 1) -> None:
         for _ in range(times):
             self.supervisor.reconcile()
+
+    def import_(self, times: int = 1) -> None:
+        """Pass over the imports."""
+        for _ in range(times):
+            self.importer.reconcile()
 
     def serves(self, agent) -> bool:
         return self.registry.live(key_of(agent)) is not None

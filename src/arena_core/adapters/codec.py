@@ -12,7 +12,14 @@ from typing import Any, TypeAlias
 import msgspec
 from attrs import frozen
 
-from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    deployment,
+    experiment,
+    project,
+)
 from arena_core.domain.errors import Rejected, UnknownEvent
 
 Body: TypeAlias = dict[str, Any]
@@ -136,6 +143,12 @@ CATALOGUE = Catalogue(
         EventType("experiment.training_succeeded", experiment.TrainingSucceeded),
         EventType("experiment.training_failed", experiment.TrainingFailed),
         EventType("experiment.deleted", experiment.ExperimentDeleted),
+        EventType("import.requested", checkpoint_import.ImportRequested),
+        EventType("import.claimed", checkpoint_import.ImportClaimed),
+        EventType("import.succeeded", checkpoint_import.ImportSucceeded),
+        EventType("import.failed", checkpoint_import.ImportFailed),
+        EventType("import.interrupted", checkpoint_import.ImportInterrupted),
+        EventType("import.cancelled", checkpoint_import.ImportCancelled),
         EventType("agent.checkpoint_frozen", agent.CheckpointFrozen),
         EventType("agent.renamed", agent.AgentRenamed),
         EventType("agent.described", agent.AgentDescribed),

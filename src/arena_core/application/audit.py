@@ -14,17 +14,26 @@ from arena_core.application.resources import (
     CheckpointView,
     EventView,
     ExperimentView,
+    ImportView,
     ProjectView,
     TokenView,
     agent_view,
     event_view,
     experiment_view,
+    import_view,
     project_view,
     token_view,
 )
 from arena_core.application.session import Session
-from arena_core.domain import agent, credential, experiment, project
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    experiment,
+    project,
+)
 from arena_core.domain.agent import CheckpointFrozen
+from arena_core.domain.checkpoint_import import ImportRequested
 from arena_core.domain.errors import Corrupt, NotFound
 from arena_core.domain.experiment import CheckpointWritten
 from arena_core.domain.ids import AgentId, Digest, deployment_of
@@ -40,6 +49,7 @@ class Replayed:
     experiments: Sequence[ExperimentView]
     checkpoints: Mapping[UUID, Sequence[CheckpointView]]
     """By experiment."""
+    imports: Sequence[ImportView]
     agents: Sequence[AgentView]
     tokens: Sequence[TokenView]
 
@@ -118,6 +128,7 @@ class Audit:
             [project_view(row) for row in past.query(project.KIND)],
             [experiment_view(row) for row in experiments],
             {row.id: Experiments(past).checkpoints(row.id) for row in experiments},
+            [import_view(row, None) for row in past.query(checkpoint_import.KIND)],
             [
                 agent_view(row, past.rows.get(deployment_of(AgentId(row.id))))
                 for row in past.query(agent.KIND)
@@ -160,6 +171,8 @@ def _named_digest(recorded: Recorded) -> Digest | None:
     match recorded.event:
         case CheckpointWritten(digest=digest):
             return digest
+        case ImportRequested(files=files):
+            return files.digest
         case CheckpointFrozen(checkpoint=checkpoint):
             return checkpoint.digest
         case _:

@@ -8,8 +8,9 @@ from uuid import UUID
 import msgspec
 from attrs import frozen
 
-from arena_core.application import bundles, metric_points
+from arena_core.application import metric_points
 from arena_core.application.handling import Change
+from arena_core.application.keeping import FITNESS, SCORE, keep, points
 from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import (
     CheckpointView,
@@ -19,7 +20,6 @@ from arena_core.application.resources import (
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.domain import experiment, project
 from arena_core.domain.algorithms import family_of
-from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import ExperimentId, ProjectId
 from arena_core.domain.values import (
     Family,
@@ -28,11 +28,6 @@ from arena_core.domain.values import (
     SourceKind,
     one_of,
 )
-
-SCORE = "score"
-"""The metric that is the training score at its step."""
-FITNESS = "fitness"
-"""The metric that is the evaluation score at its step."""
 
 
 def gym(name: str) -> Source:
@@ -187,11 +182,12 @@ class Experiments:
         state: experiment.Experiment = self.session.find(
             experiment.KIND, experiment_id
         ).state
-        points = _points(step, {SCORE: score, FITNESS: fitness})
         metric_points.check_step(step)
-        metric_points.check(points)
-        self._execute(experiment_id, self._keep(Path(path), step, state, digest))
-        self.add_metrics(experiment_id, points)
+        measured = points(step, score, fitness)
+        metric_points.check(measured)
+        kept = keep(self.session.core, Path(path), step, state, digest)
+        self._execute(experiment_id, kept)
+        self.add_metrics(experiment_id, measured)
         return next(c for c in self.checkpoints(experiment_id) if c.step == step)
 
     def checkpoints(self, experiment_id: UUID) -> Sequence[CheckpointView]:
@@ -242,54 +238,5 @@ class Experiments:
             ExperimentId(experiment_id), names=names, up_to=self.session.as_of
         )
 
-    def _keep(
-        self,
-        folder: Path,
-        step: int,
-        state: experiment.Experiment,
-        expected: str | None,
-    ) -> experiment.RecordCheckpoint:
-        """Put a bundle into the blob store; return the command that records it."""
-        self._check(folder, state.setup.family)
-        seen = bundles.listing(folder).digest
-        if expected not in (None, seen):
-            raise Rejected(
-                f"The bundle has the digest {seen}, which is not the one that was "
-                "named: send it again.",
-                field="digest",
-            )
-        # A refusal must come before the bundle is kept, so it is provoked here.
-        tried = experiment.RecordCheckpoint(step, seen, 0)
-        experiment.decide(tried, state, self.session.core.clock())
-        blobs = self.session.core.blobs
-        digest = blobs.put(folder)
-        if digest != seen:
-            raise Rejected("The bundle changed while it was read.", field="path")
-        size_bytes = sum(blobs.sizes(digest).values())
-        return experiment.RecordCheckpoint(step, digest, size_bytes)
-
-    def _check(self, folder: Path, family: Family) -> None:
-        """Raise `Rejected` unless the bundle could be served, as far as can be seen.
-
-        What it answers is compared with training later, at each Connect.
-        """
-        manifest = bundles.check(folder)
-        if manifest.family is not family:
-            raise Rejected(
-                f"The bundle is of the family {manifest.family.value}, the experiment "
-                f"of {family.value}: both must agree.",
-                field="checkpoint.json: family",
-            )
-        weights = bundles.weights(folder, manifest.weights)
-        self.session.core.inspect(manifest, weights)
-
     def _execute(self, experiment_id: UUID, command: object) -> None:
         self.session.execute(Change(experiment, experiment_id, command))
-
-
-def _points(step: int, values: Mapping[str, float | None]) -> list[MetricPoint]:
-    return [
-        MetricPoint(step, name, value)
-        for name, value in values.items()
-        if value is not None
-    ]

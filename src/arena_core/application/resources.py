@@ -11,8 +11,9 @@ import msgspec
 from attrs import field, frozen
 
 from arena_core.application.ports import Recorded, Row
+from arena_core.application.progress import Doing
 from arena_core.domain import agent as agents
-from arena_core.domain import credential, experiment, project
+from arena_core.domain import checkpoint_import, credential, experiment, project
 from arena_core.domain import deployment as deployments
 from arena_core.domain.ids import Digest
 from arena_core.domain.values import (
@@ -65,6 +66,25 @@ class CheckpointView:
     @property
     def scores(self) -> Scores:
         return Scores(self.training_score, self.evaluation_score)
+
+
+@frozen
+class ImportView:
+    """A checkpoint that is to be made of what other training code has saved."""
+
+    id: UUID
+    experiment_id: UUID
+    source: str
+    """The format that was declared."""
+    step: int
+    status: checkpoint_import.Status
+    doing: Doing | None
+    """None where it is not being converted by this very process."""
+    reason: str | None
+    digest: Digest | None
+    """Of the bundle that came of it."""
+    created_at: datetime
+    ended_at: datetime | None
 
 
 @frozen
@@ -163,6 +183,22 @@ def project_view(row: Row) -> ProjectView:
     state: project.Project = row.state
     return ProjectView(
         state.id, state.name, state.description, state.kind, row.created_at
+    )
+
+
+def import_view(row: Row, doing: Doing | None) -> ImportView:
+    state: checkpoint_import.Import = row.state
+    return ImportView(
+        id=state.id,
+        experiment_id=state.experiment_id,
+        source=state.order.source,
+        step=state.order.step,
+        status=state.status,
+        doing=doing,
+        reason=state.reason,
+        digest=state.digest,
+        created_at=row.created_at,
+        ended_at=None if state.status in checkpoint_import.OPEN else row.changed_at,
     )
 
 

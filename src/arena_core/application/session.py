@@ -1,6 +1,8 @@
 """What every use case starts from: the ports, who is asking, and as of when."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from tempfile import TemporaryDirectory
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -35,6 +37,8 @@ class Core:
     inspect: Inspection
     clock: Clock
     new_id: Callable[[], UUID]
+    scratch: Callable[[], AbstractContextManager[str]] = TemporaryDirectory
+    """Gives a new, empty folder that is gone afterwards."""
 
 
 @frozen

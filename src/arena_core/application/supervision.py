@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 
 from arena_core.application import parity
 from arena_core.application.handling import Change
-from arena_core.application.loading import Loaded, load
+from arena_core.application.importing import Importer
+from arena_core.application.loading import Loaded, Runtimes, load
 from arena_core.application.ports import (
     Context,
     Presence,
     Query,
     Row,
-    RuntimeLoader,
 )
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
@@ -53,19 +53,22 @@ LOOK_AGAIN_S = 1.0
 class Supervisor:
     """Serves, in this process, what the log says is to be served."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what it works with
         self,
         core: Core,
         registry: Registry,
         presence: Presence,
-        loader: RuntimeLoader,
+        runtimes: Runtimes,
         worker: WorkerId,
+        *,
+        importer: Importer,
     ) -> None:
         self.worker = worker
+        self._importer = importer
         self._core = core
         self._registry = registry
         self._presence = presence
-        self._load_runtime = loader
+        self._runtimes = runtimes
         self._pass = threading.Lock()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -77,12 +80,17 @@ class Supervisor:
         """Announce this worker, and follow the log.  Twice is harmless.
 
         Loading has a thread of its own: a rotated key or a Disconnect that another
-        process has recorded must not wait for a large model.
+        process has recorded must not wait for a large model.  Importing has one too.
         """
         if self._threads:
             return
         self._presence.announce(self.worker)
-        for name, work in (("follower", self.follow), ("loader", self.reconcile)):
+        works = {
+            "follower": self.follow,
+            "loader": self.reconcile,
+            "importer": self._importer.reconcile,
+        }
+        for name, work in works.items():
             thread = threading.Thread(
                 target=self._again_and_again,
                 args=(work,),
@@ -95,6 +103,7 @@ class Supervisor:
     def stop(self, reason: str = "The process that served it was stopped.") -> None:
         """Cease to serve, and say so in the log.  Safe to call twice."""
         self._stopping.set()
+        self._importer.stop()
         if not self._threads:
             return
         for thread in self._threads:
@@ -247,13 +256,12 @@ class Supervisor:
             loaded.model.close()
             self._fail(row, claimed, parity.sentence(loaded.parity), checked)
             return
-        runtime = loaded.model.runtime
         self._registry.hold(claimed.id, claimed.digest, loaded.model)
         done = deployment.ConfirmConnected(
             self.worker,
             claimed.claims,
-            runtime.name,
-            runtime.device,
+            loaded.model.runtime,
+            loaded.model.device,
             round(loaded.load_ms, 3),
         )
         if self._record(row, checked, done) is None:
@@ -267,7 +275,7 @@ class Supervisor:
 
     def _load(self, state: Deployment) -> Loaded:
         held = self._registry.loaded(state.id, state.digest)
-        return load(self._core.blobs, self._load_runtime, state.digest, held)
+        return load(self._core.blobs, self._runtimes, state.digest, held)
 
     def _record(self, row: Row, *commands: object) -> Deployment | None:
         """Record the commands and serve accordingly; None if they come too late."""

@@ -8,7 +8,9 @@ from arena_core.application.agents import Agents
 from arena_core.application.audit import Audit
 from arena_core.application.experiments import Experiments
 from arena_core.application.identity import Tokens
+from arena_core.application.imports import Imports
 from arena_core.application.keys import DeploymentKeys
+from arena_core.application.progress import Progress
 from arena_core.application.projects import Projects
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core, Session
@@ -23,6 +25,7 @@ class Application:
     registry: Registry
     keys: DeploymentKeys
     random_bytes: Callable[[int], bytes] = field(repr=False)
+    progress: Progress = field(factory=Progress, repr=False)
 
     def on_behalf_of(self, caller: Caller, *, as_of: int | None = None) -> "UseCases":
         """Return what `caller` can do, now or looking at a position of the past."""
@@ -41,6 +44,10 @@ class UseCases:
     @property
     def experiments(self) -> Experiments:
         return Experiments(self.session)
+
+    @property
+    def imports(self) -> Imports:
+        return Imports(self.session, self._application.progress)
 
     @property
     def agents(self) -> Agents:

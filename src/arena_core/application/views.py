@@ -25,14 +25,28 @@ from arena_core.application.ports import (
     RowStore,
 )
 from arena_core.application.snapshots import Snapshot
-from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    deployment,
+    experiment,
+    project,
+)
 from arena_core.domain.errors import ArenaError, Corrupt, Unavailable, UnknownEvent
 
 log = logging.getLogger(__name__)
 
 DECIDERS: dict[str, Decider[Any, Any, Any]] = {
     decider.KIND: decider
-    for decider in (project, experiment, agent, deployment, credential)
+    for decider in (
+        project,
+        experiment,
+        checkpoint_import,
+        agent,
+        deployment,
+        credential,
+    )
 }
 PAST_VIEWS = 8
 MOST_FOLDS = 2
@@ -75,6 +89,8 @@ def _parent(state: object) -> UUID | None:
     match state:
         case experiment.Experiment():
             return state.project_id
+        case checkpoint_import.Import():
+            return state.experiment_id
         case agent.Agent():
             return state.origin.experiment_id
         case deployment.Deployment():

@@ -24,7 +24,7 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.domain.ids import AgentId, DeploymentId, Digest, WorkerId
-from arena_core.domain.values import finite, natural, said, sha256
+from arena_core.domain.values import Claim, finite, natural, said, sha256
 
 KIND = "deployment"
 
@@ -68,19 +68,6 @@ class Parity:
     verdict: Verdict
     values_compared: int = field(default=0, validator=natural)
     difference: Difference | None = None
-
-
-@frozen
-class Claim:
-    """A worker's right to record the outcome, until somebody else claims.
-
-    `number` never falls in the life of a deployment, so that the outcome of an
-    earlier claim of the same worker is told from that of the present one.
-    """
-
-    worker: WorkerId
-    lease_until: datetime
-    number: int
 
 
 @frozen

@@ -9,6 +9,7 @@ ExperimentId = NewType("ExperimentId", UUID)
 AgentId = NewType("AgentId", UUID)
 DeploymentId = NewType("DeploymentId", UUID)
 TokenId = NewType("TokenId", UUID)
+ImportId = NewType("ImportId", UUID)
 WorkerId = NewType("WorkerId", UUID)
 
 Digest = NewType("Digest", str)

@@ -4,13 +4,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from datetime import datetime
 from enum import Enum
 from typing import Protocol, TypeVar, assert_never
 
 from attrs import Attribute, field, frozen
 
 from arena_core.domain.errors import Rejected
-from arena_core.domain.ids import Digest, OrganisationId, TokenId
+from arena_core.domain.ids import Digest, OrganisationId, TokenId, WorkerId
 
 LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 10_000
@@ -253,6 +254,19 @@ LIBRARY = Actor(ActorKind.LIBRARY, "library")
 def system(policy: str) -> Actor:
     """Return the actor of one of our own policies."""
     return Actor(ActorKind.SYSTEM, policy)
+
+
+@frozen
+class Claim:
+    """A worker's right to record the outcome, until somebody else claims.
+
+    `number` never falls in the life of what is claimed, so that the outcome of an
+    earlier claim of the same worker is told from that of the present one.
+    """
+
+    worker: WorkerId
+    lease_until: datetime
+    number: int
 
 
 @frozen

@@ -4,6 +4,7 @@ import secrets
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from attrs import frozen
@@ -11,17 +12,19 @@ from attrs import frozen
 from arena_core.adapters.appending import utc_now
 from arena_core.adapters.blobs.files import FileBlobStore
 from arena_core.adapters.blobs.memory import MemoryBlobStore
+from arena_core.adapters.converters.process import LimitedConverter
 from arena_core.adapters.metrics.memory import MemoryMetricStore
 from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
 from arena_core.adapters.presence.files import FilePresence
 from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.adapters.rows.memory import MemoryRowStore
 from arena_core.adapters.rows.sqlite import SQLiteRowStore
-from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.adapters.stores.sqlite import SQLiteEventStore
 from arena_core.adapters.tarballs import Limits, unpack
+from arena_core.application.conversion import Converter
 from arena_core.application.handling import Handler
+from arena_core.application.importing import Importer
 from arena_core.application.keys import DeploymentKeys
 from arena_core.application.loading import Loaded, load
 from arena_core.application.ports import (
@@ -30,18 +33,19 @@ from arena_core.application.ports import (
     MetricStore,
     Presence,
     RowStore,
-    RuntimeLoader,
 )
+from arena_core.application.progress import Progress
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
 from arena_core.application.use_cases import Application
 from arena_core.application.views import Views
-from arena_core.domain.checkpoint import Manifest
 from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import WorkerId
 from arena_core.domain.release import VERSION
+from arena_core.entrypoints.inspection import inspect, inspect_apart
 from arena_core.entrypoints.library import Arena, Uploads
+from arena_core.entrypoints.runtimes import runtimes_of
 from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
 from arena_core.entrypoints.settings import Settings
 
@@ -69,7 +73,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
         kept = _kept(settings, resources)
         worker = WorkerId(uuid4())
         keys = DeploymentKeys(kept.secret)
-        loader = OnnxLoader(settings.device, settings.threads)
+        runtimes = runtimes_of(settings.device, settings.threads)
         registry = Registry(keys, worker)
         core = Core(
             kept.store,
@@ -77,14 +81,19 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             Views(kept.store, kept.rows),
             kept.metrics,
             kept.blobs,
-            partial(_inspect, loader),
+            inspect_apart if settings.inspect_apart else partial(inspect, runtimes),
             utc_now,
             uuid4,
+            partial(TemporaryDirectory, prefix="import-", dir=kept.incoming),
         )
-        supervisor = Supervisor(core, registry, kept.presence, loader, worker)
+        progress = Progress()
+        importer = Importer(core, kept.presence, converter(), worker, progress)
+        supervisor = Supervisor(
+            core, registry, kept.presence, runtimes, worker, importer=importer
+        )
         limits = Limits(total_bytes=settings.max_upload_bytes)
         arena = Arena(
-            Application(core, registry, keys, secrets.token_bytes),
+            Application(core, registry, keys, secrets.token_bytes, progress),
             supervisor,
             settings,
             Uploads(partial(unpack, limits=limits), kept.incoming),
@@ -104,14 +113,15 @@ def unpack_archive(archive: Path, folder: Path) -> None:
     unpack(archive, folder, limits=Limits())
 
 
+def converter() -> Converter:
+    """Return what converts files of other training code, where it can harm nothing."""
+    return LimitedConverter()
+
+
 def load_bundle(folder: Path) -> Loaded:
     """Load the bundle in `folder` and check its parity, as a Connect would."""
     blobs = MemoryBlobStore()
-    return load(blobs, OnnxLoader(), blobs.put(folder), None)
-
-
-def _inspect(loader: RuntimeLoader, manifest: Manifest, weights: bytes) -> None:
-    loader(manifest, weights).close()
+    return load(blobs, runtimes_of(), blobs.put(folder), None)
 
 
 def _kept(settings: Settings, resources: ExitStack) -> Kept:

@@ -11,12 +11,20 @@ import msgspec
 from attrs import fields, has
 
 from arena_core.application.ports import Row
-from arena_core.domain import agent, credential, deployment, experiment, project
+from arena_core.domain import (
+    agent,
+    checkpoint_import,
+    credential,
+    deployment,
+    experiment,
+    project,
+)
 from arena_core.domain.ids import OrganisationId
 
 STATES: Mapping[str, type] = {
     project.KIND: project.Project,
     experiment.KIND: experiment.Experiment,
+    checkpoint_import.KIND: checkpoint_import.Import,
     agent.KIND: agent.Agent,
     deployment.KIND: deployment.Deployment,
     credential.KIND: credential.AccessToken,

@@ -15,6 +15,7 @@ from arena_core.entrypoints.cli.options import (
     store_options,
 )
 from arena_core.entrypoints.cli.output import print_json, print_table
+from arena_core.entrypoints.cli.play import play
 
 reason_option = click.option("--reason", help="Why; it is kept in the event log.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -27,6 +28,9 @@ def agent() -> None:
     An agent is named by its name or by its id.  The orders go into the event log;
     a server that runs on the same store carries them out at once.
     """
+
+
+agent.add_command(play)
 
 
 @agent.command("list")

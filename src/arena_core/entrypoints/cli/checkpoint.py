@@ -1,18 +1,22 @@
-"""`arena-core checkpoint`: look into checkpoint bundles."""
+"""`arena-core checkpoint`: import checkpoints, look into bundles."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
-from arena_core.application import bundles, spaces
-from arena_core.domain.checkpoint import Space
+from arena_core.application import bundles, space_json
+from arena_core.domain.checkpoint import Manifest, Policy, Space
+from arena_core.entrypoints.cli.checkpoint_import import import_
 from arena_core.entrypoints.cli.output import print_json
 
 
 @click.group()
 def checkpoint() -> None:
-    """Look into checkpoint bundles."""
+    """Import checkpoints of other training code, look into bundles."""
+
+
+checkpoint.add_command(import_)
 
 
 @checkpoint.command()
@@ -48,16 +52,33 @@ def _inspect(folder: Path) -> None:
             "files": {name: entry.size for name, entry in listing.files.items()},
             "algorithm": manifest.algorithm,
             "family": manifest.family,
-            "weights": manifest.weights,
-            "signature": manifest.signature,
-            "head": manifest.head,
-            "observation_space": _space(manifest.observation_space),
-            "action_space": _space(manifest.action_space),
-            "normaliser": manifest.normaliser,
+            **_policies(manifest),
+            "decoder": manifest.decoder,
             "parity": loaded.parity,
         }
     )
 
 
+def _policies(manifest: Manifest) -> dict[str, object]:
+    if not manifest.is_multi_agent:
+        return _policy(manifest.policy)
+    parts = {name: _policy(part) for name, part in manifest.policies.items()}
+    return {"policies": parts, "agents": manifest.agents}
+
+
+def _policy(policy: Policy) -> dict[str, object]:
+    return {
+        "weights": policy.weights,
+        "signature": policy.signature,
+        "head": policy.head,
+        "observation_space": _space(policy.observation_space),
+        "action_space": _space(policy.action_space),
+        "normaliser": policy.normalisers.get("") or policy.normalisers or None,
+        "action_transform": policy.transform,
+        "log_std": policy.log_std,
+        "hidden_state": policy.hidden_states,
+    }
+
+
 def _space(space: Space | None) -> dict[str, object] | None:
-    return None if space is None else spaces.to_json(space)
+    return None if space is None else space_json.to_json(space)

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import click
+from attrs import evolve
 
 from arena_core.domain.values import Role
 from arena_core.entrypoints.cli.options import operator, settings, store_options
@@ -43,7 +44,8 @@ def serve(
     from arena_core.entrypoints.http.server import Server  # noqa: PLC0415 -- likewise
     from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- likewise
 
-    with _listen(host, port) as listener, open_arena(settings(store, blobs)) as arena:
+    given = evolve(settings(store, blobs), inspect_apart=True)
+    with _listen(host, port) as listener, open_arena(given) as arena:
         server = Server(build_app(arena), listener)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.drain())

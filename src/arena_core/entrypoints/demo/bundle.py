@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 import arena_core
-from arena_core.application import golden, spaces
+from arena_core.application import golden, space_json
 from arena_core.application.bundles import MANIFEST_FILE
 from arena_core.application.golden import Case, GoldenTrace, Step
 from arena_core.domain.checkpoint import Box, Discrete
@@ -83,7 +83,7 @@ def space_to_json(space: gymnasium.Space[Any]) -> dict[str, object]:
     """Return the JSON form of a Box or a Discrete.  Raises `Rejected` for another."""
     match space:
         case gymnasium.spaces.Box():
-            return spaces.to_json(
+            return space_json.to_json(
                 Box(
                     space.shape,
                     str(space.dtype),
@@ -92,7 +92,7 @@ def space_to_json(space: gymnasium.Space[Any]) -> dict[str, object]:
                 )
             )
         case gymnasium.spaces.Discrete():
-            return spaces.to_json(
+            return space_json.to_json(
                 Discrete(int(space.n), int(space.start), str(space.dtype))
             )
         case _:

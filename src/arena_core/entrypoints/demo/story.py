@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -18,16 +19,20 @@ from rich.progress import (
 
 from arena_core.application.experiments import gym
 from arena_core.application.freezing import best
+from arena_core.application.inference import Mode
 from arena_core.application.resources import AgentView
 from arena_core.domain.errors import Unauthenticated
 from arena_core.domain.ids import Digest
 from arena_core.entrypoints.cli.audit import COLUMNS, event_row
 from arena_core.entrypoints.cli.output import print_table
 from arena_core.entrypoints.demo import bundle, ppo
-from arena_core.entrypoints.demo.player import Endpoint, Played, play
 from arena_core.entrypoints.demo.rollout import ENVIRONMENT
 from arena_core.entrypoints.http.server import Server, listen
 from arena_core.entrypoints.library import Arena
+from arena_core.entrypoints.play.contest import Contestant, episodes_of
+from arena_core.entrypoints.play.endpoint import Endpoint
+from arena_core.entrypoints.play.environments import make
+from arena_core.entrypoints.play.report import Report
 from arena_core.entrypoints.settings import Settings
 from arena_core.entrypoints.wiring import open_arena
 
@@ -144,17 +149,21 @@ def _train(arena: Arena, console: Console, home: Path, seed: int) -> UUID:
     return experiment.id
 
 
-def _play(console: Console, endpoint: str, key: str, episodes: int) -> Played:
-    with Endpoint(endpoint, key) as connection:
-        played = play(connection, ENVIRONMENT, episodes=episodes, seed=EPISODE_SEED)
-    p50, p99 = np.percentile(played.latencies_ms, [50, 99])
+def _play(console: Console, endpoint: str, key: str, episodes: int) -> Report:
+    seeds = range(EPISODE_SEED, EPISODE_SEED + episodes)
+    with closing(make(ENVIRONMENT, {})) as env, Endpoint(endpoint, key) as connection:
+        player = Contestant.of("balancer", connection, env)
+        for _ in episodes_of(env, Mode.GREEDY, [player], seeds):
+            pass
+    report = Report.of(player.name, player.episodes)
     _say(
         console,
         "Play",
-        f"{episodes} episodes over HTTP: mean return {played.mean_return:.1f} "
-        f"({len(played.latencies_ms)} actions, p50 {p50:.2f} ms, p99 {p99:.2f} ms)",
+        f"{episodes} episodes over HTTP: mean return {report.mean_return:.1f} "
+        f"({report.calls} actions, p50 {report.latency_ms.p50:.2f} ms, "
+        f"p99 {report.latency_ms.p99:.2f} ms)",
     )
-    return played
+    return report
 
 
 def _rotate(

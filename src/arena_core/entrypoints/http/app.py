@@ -15,6 +15,7 @@ from arena_core.entrypoints.http import (
     events,
     experiments,
     health,
+    imports,
     openapi,
     projects,
     tokens,
@@ -27,6 +28,7 @@ from arena_core.entrypoints.library import Arena
 CONTROL_PLANE = (
     *projects.ENDPOINTS,
     *experiments.ENDPOINTS,
+    *imports.ENDPOINTS,
     *agents.ENDPOINTS,
     *tokens.ENDPOINTS,
     *events.ENDPOINTS,

@@ -22,6 +22,7 @@ MOST_LEVELS = 64
 """How deep what callers send may be nested."""
 NOT_KEPT = "The upload could not be kept: see that the server's disk has space."
 _LONGEST_PROBLEM = 300
+_GZIP = b"\x1f\x8b"
 _INDEX = re.compile(r"\[(\d+)\]")
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -54,24 +55,29 @@ async def read(
     Raises `ClientDisconnect` if the caller leaves before it is complete.
     """
     check_announced(content_length, limit_bytes)
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
+    whole = bytearray()  # a list of chunks of few bytes each would be far larger
+    while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        size, more = size + len(chunks[-1]), message.get("more_body", False)
-        if size > limit_bytes:
+        chunk: bytes = message.get("body", b"")
+        if len(whole) + len(chunk) > limit_bytes:
             raise too_large(limit_bytes)
-    return b"".join(chunks)
+        if not whole and not message.get("more_body", False):
+            return chunk
+        whole += chunk
+        if not message.get("more_body", False):
+            return bytes(whole)
 
 
 @asynccontextmanager
-async def uploaded(request: Request, arena: Arena) -> AsyncIterator[Path]:
+async def uploaded(
+    request: Request, arena: Arena, single: str | None
+) -> AsyncIterator[Path]:
     """Stream a tar archive to disk and give the folder that it was unpacked in.
 
-    The folder is gone afterwards, whatever happens.
+    `single`: how a file that is no archive is called in the folder; None: it must be
+    one.  The folder is gone afterwards, whatever happens.
     """
     limit_bytes = arena.settings.max_upload_bytes
     check_announced(request.headers.get("content-length"), limit_bytes)
@@ -79,8 +85,8 @@ async def uploaded(request: Request, arena: Arena) -> AsyncIterator[Path]:
     try:
         path = Path(scratch.name) / "upload"
         await _stream_to(path, request, limit_bytes)
-        folder = Path(scratch.name) / "bundle"
-        await run_in_threadpool(arena.unpack, path, folder)
+        folder = Path(scratch.name) / "files"
+        await run_in_threadpool(_lay_out, arena, path, folder, single)
         yield folder
     finally:
         await run_in_threadpool(scratch.cleanup)
@@ -91,6 +97,24 @@ def _scratch(arena: Arena) -> "TemporaryDirectory[str]":
         return arena.scratch()
     except OSError as error:
         raise StorageFull(NOT_KEPT) from error
+
+
+def _lay_out(arena: Arena, path: Path, folder: Path, single: str | None) -> None:
+    if single is None or _is_archive(path):
+        arena.unpack(path, folder)
+        return
+    try:
+        folder.mkdir(mode=0o700)
+        path.rename(folder / single)
+    except OSError as error:
+        raise StorageFull(NOT_KEPT) from error
+
+
+def _is_archive(path: Path) -> bool:
+    """Say whether it is a tar archive, plain (POSIX, GNU) or in gzip."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    return head.startswith(_GZIP) or head[257:262] == b"ustar"
 
 
 async def _stream_to(path: Path, request: Request, limit_bytes: int) -> None:

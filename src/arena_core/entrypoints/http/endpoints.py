@@ -132,6 +132,12 @@ class Reply:
     wait_s: float = 0.0
 
 
+def _never(query: object) -> str | None:
+    """Return how an upload that is no archive is called: it must be one."""
+    del query
+    return None
+
+
 @frozen
 class Endpoint:
     """One method of one path."""
@@ -147,8 +153,14 @@ class Endpoint:
     query: type[msgspec.Struct] = Nothing
     status: HTTPStatus = HTTPStatus.OK
     also: HTTPStatus | None = None
-    """Another status that comes with the same resource."""
+    """Another status of a success."""
+    also_answer: Any = None
+    """The type of its resource; None: the same."""
     upload: bool = False
+    """Whether the body is an archive, unpacked into a folder."""
+    single: Callable[[Any], str | None] = _never
+    """How one file, rather than an archive, is called in the folder, by the query;
+    None: it must be an archive."""
 
     def route(self, arena: Arena) -> Route:
         """Return the Starlette route that answers it."""
@@ -174,7 +186,8 @@ async def _answer(endpoint: Endpoint, arena: Arena, request: Request) -> Respons
         base_url=base_url(arena, request),
     )
     if endpoint.upload:
-        async with bodies.uploaded(request, arena) as folder:
+        single = endpoint.single(query)
+        async with bodies.uploaded(request, arena, single) as folder:
             # A body takes its time: the token may have been revoked meanwhile.
             await _caller(endpoint, arena, request)
             return await _finish(endpoint, evolve(call, body=folder))

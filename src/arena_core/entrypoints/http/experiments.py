@@ -7,10 +7,20 @@ from uuid import UUID
 import msgspec
 from attrs import frozen
 
+from arena_core.application import metric_points
+from arena_core.application.conversion import MODEL_FILE, Format
+from arena_core.application.imports import ordered
 from arena_core.application.ports import MetricPoint
-from arena_core.application.resources import CheckpointView, ExperimentView
+from arena_core.application.resources import (
+    CheckpointView,
+    ExperimentView,
+    ImportView,
+)
 from arena_core.application.session import Page
+from arena_core.domain.checkpoint_import import Order
+from arena_core.domain.errors import Rejected
 from arena_core.domain.values import Role, Source, SourceKind
+from arena_core.entrypoints.http import imports
 from arena_core.entrypoints.http.endpoints import (
     Call,
     Endpoint,
@@ -79,13 +89,51 @@ class MetricFilter(Past, kw_only=True):
 class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The scores are recorded as the metrics `score` and `fitness` at the step.
 
-    `digest`: what the bundle's must be; another one is refused.
+    `digest`: what the bundle's must be; another one is refused.  `from`: the body is
+    no bundle but a file that other training code has saved, or an archive of one with
+    others beside it; `algorithm` and `channels_last` say what it does not.
     """
 
     step: int
     score: float | None = None
     fitness: float | None = None
     digest: str | None = None
+    source: Format | None = msgspec.field(default=None, name="from")
+    algorithm: str | None = None
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before the body is read."""
+        metric_points.check_step(self.step)
+        if self.source is not None:
+            self.order(self.source)
+        elif self.algorithm is not None or self.channels_last:
+            raise Rejected(
+                "A bundle says this itself: leave it out, or name the format of "
+                "another file with from.",
+                field="channels_last" if self.algorithm is None else "algorithm",
+            )
+
+    def order(self, source: Format) -> Order:
+        if self.digest is not None:
+            raise Rejected(
+                "The digest is that of a bundle, which is not known before the import: "
+                "leave it out.",
+                field="digest",
+            )
+        return ordered(
+            source=source,
+            step=self.step,
+            algorithm=self.algorithm,
+            channels_last=self.channels_last,
+            score=self.score,
+            fitness=self.fitness,
+        )
+
+
+def _single(query: Upload) -> str | None:
+    """Return the name of an upload that is no archive, if it may be none."""
+    return None if query.source is None else MODEL_FILE
 
 
 def _source(body: SourceBody | None) -> Source | None:
@@ -159,6 +207,8 @@ def checkpoints(call: Call) -> Reply:
 
 def add_checkpoint(call: Call) -> Reply:
     query: Upload = call.query
+    if query.source is not None:
+        return imports.requested(call, query.order(query.source))
     made = call.use.experiments.add_checkpoint(
         call.ids["experiment_id"],
         step=query.step,
@@ -242,11 +292,14 @@ ENDPOINTS = (
         ONE + "/checkpoints",
         add_checkpoint,
         Role.MEMBER,
-        "Upload a checkpoint bundle as a tar archive",
+        "Upload a checkpoint bundle as a tar archive, or import another file",
         CheckpointView,
         query=Upload,
         status=HTTPStatus.CREATED,
+        also=HTTPStatus.ACCEPTED,
+        also_answer=ImportView,
         upload=True,
+        single=_single,
     ),
     Endpoint(
         "DELETE",

@@ -55,7 +55,8 @@ def _types(endpoints: Sequence[Endpoint]) -> list[Any]:
     for endpoint in endpoints:
         answer = endpoint.answer
         carried = answer.item if isinstance(answer, ListOf) else answer
-        for kind in (carried, endpoint.body, endpoint.query):
+        also = endpoint.also_answer or carried
+        for kind in (carried, also, endpoint.body, endpoint.query):
             if kind not in types:
                 types.append(kind)
     return types
@@ -75,9 +76,10 @@ def _operation(
         operation["security"] = [{"token": []}]
     if endpoint.upload:
         tar = {"schema": {"type": "string", "format": "binary"}}
+        kinds = ("application/x-tar", "application/octet-stream")
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/x-tar": tar},
+            "content": dict.fromkeys(kinds, tar),
         }
     elif endpoint.body is not Nothing:
         schema = {"schema": by_type[endpoint.body]}
@@ -122,13 +124,16 @@ def _query_parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _responses(endpoint: Endpoint, by_type: dict[Any, Any]) -> dict[str, Any]:
-    schema = _answer(endpoint.answer, by_type)
-    success = {
-        "description": endpoint.summary,
-        "content": {"application/json": {"schema": schema}},
+    answers = {endpoint.status: endpoint.answer}
+    if endpoint.also is not None:
+        answers[endpoint.also] = endpoint.also_answer or endpoint.answer
+    responses = {
+        str(int(status)): {
+            "description": endpoint.summary,
+            "content": {"application/json": {"schema": _answer(answer, by_type)}},
+        }
+        for status, answer in answers.items()
     }
-    statuses = [endpoint.status, *([endpoint.also] if endpoint.also else [])]
-    responses = {str(int(status)): success for status in statuses}
     responses["default"] = _problem(by_type)
     if isinstance(endpoint.needs, Role):
         for status, description in _AUTHENTICATED.items():

@@ -1,0 +1,72 @@
+"""Keeping a bundle as the checkpoint of a step: looked at first, then kept whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from arena_core.application import bundles
+from arena_core.application.ports import MetricPoint
+from arena_core.application.session import Core
+from arena_core.domain import experiment
+from arena_core.domain.errors import Rejected
+from arena_core.domain.values import Family
+
+SCORE = "score"
+"""The metric that is the training score at its step."""
+FITNESS = "fitness"
+"""The metric that is the evaluation score at its step."""
+
+
+def keep(
+    core: Core,
+    folder: Path,
+    step: int,
+    state: experiment.Experiment,
+    expected: str | None = None,
+) -> experiment.RecordCheckpoint:
+    """Put the bundle in `folder` into the blob store; return what records it.
+
+    `expected`: the digest that it must have.  Raises `Rejected`, `Conflict` or
+    `NotFound` if the experiment cannot have it, and nothing of it is kept then.
+    """
+    _check(core, folder, state.setup.family)
+    seen = bundles.listing(folder).digest
+    if expected not in (None, seen):
+        raise Rejected(
+            f"The bundle has the digest {seen}, which is not the one that was "
+            "named: send it again.",
+            field="digest",
+        )
+    # A refusal must come before the bundle is kept, so it is provoked here.
+    tried = experiment.RecordCheckpoint(step, seen, 0)
+    experiment.decide(tried, state, core.clock())
+    digest = core.blobs.put(folder)
+    if digest != seen:
+        raise Rejected("The bundle changed while it was read.", field="path")
+    size_bytes = sum(core.blobs.sizes(digest).values())
+    return experiment.RecordCheckpoint(step, digest, size_bytes)
+
+
+def points(
+    step: int, score: float | None, fitness: float | None
+) -> Sequence[MetricPoint]:
+    """Return what the metrics at `step` say of a checkpoint with these scores."""
+    return [
+        MetricPoint(step, name, value)
+        for name, value in ((SCORE, score), (FITNESS, fitness))
+        if value is not None
+    ]
+
+
+def _check(core: Core, folder: Path, family: Family) -> None:
+    """Raise `Rejected` unless the bundle could be served, as far as can be seen.
+
+    What it answers is compared with training later, at each Connect.
+    """
+    manifest = bundles.check(folder)
+    if manifest.family is not family:
+        raise Rejected(
+            f"The bundle is of the family {manifest.family.value}, the experiment "
+            f"of {family.value}: both must agree.",
+            field="checkpoint.json: family",
+        )
+    core.inspect(folder, manifest)

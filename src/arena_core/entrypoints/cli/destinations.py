@@ -1,0 +1,92 @@
+"""Where a checkpoint that was made on the command line is recorded."""
+
+from typing import TypeVar
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.application.experiments import gym
+from arena_core.application.resources import ExperimentView, ProjectView
+from arena_core.application.session import Page
+from arena_core.application.use_cases import UseCases
+from arena_core.domain.checkpoint import Manifest
+from arena_core.domain.errors import Ambiguous, Conflict, NotFound
+from arena_core.domain.values import Family, ProjectKind
+
+PROJECT = "imported"
+"""The project of what names none."""
+V = TypeVar("V", ExperimentView, ProjectView)
+
+
+@frozen
+class Destination:
+    """An experiment that is there, or what a new one is called and where."""
+
+    experiment: str | None
+    """Its id or its name; None: the one of `name` in `project`, made if need be."""
+    project: str | None
+    name: str
+    env: str | None
+
+
+def experiment_for(
+    use: UseCases, destination: Destination, manifest: Manifest
+) -> ExperimentView:
+    """Return the experiment that `destination` means, which is made if need be.
+
+    Raises `NotFound`, `Ambiguous`, or `Conflict` for one of another algorithm.
+    """
+    if destination.experiment is not None:
+        return _experiment(use, destination.experiment)
+    project = _project(use, destination.project or PROJECT, manifest.family)
+    there = use.experiments.list(project_id=project.id, name=destination.name)
+    if not there:
+        return use.experiments.create(
+            project.id,
+            name=destination.name,
+            algorithm=manifest.algorithm,
+            family=manifest.family,
+            source=None if destination.env is None else gym(destination.env),
+        )
+    found = _only(there, destination.name, "experiment")
+    if found.algorithm != manifest.algorithm:
+        raise Conflict(
+            f"The experiment {found.name} is of the algorithm {found.algorithm}, the "
+            f"checkpoint of {manifest.algorithm}: name another with --name."
+        )
+    return found
+
+
+def _experiment(use: UseCases, name_or_id: str) -> ExperimentView:
+    experiment_id = _uuid(name_or_id)
+    if experiment_id is not None:
+        return use.experiments.get(experiment_id)
+    there = use.experiments.list(name=name_or_id.strip())
+    if not there:
+        raise NotFound(f"There is no experiment called {name_or_id.strip()}.")
+    return _only(there, name_or_id, "experiment")
+
+
+def _project(use: UseCases, name_or_id: str, family: Family) -> ProjectView:
+    project_id = _uuid(name_or_id)
+    if project_id is not None:
+        return use.projects.get(project_id)
+    there = use.projects.list(name=name_or_id.strip())
+    if not there:
+        kind = ProjectKind.CLASSIC if family is Family.RL else ProjectKind.ADVANCED
+        return use.projects.create(name_or_id, kind=kind)
+    return _only(there, name_or_id, "project")
+
+
+def _only(found: Page[V], name: str, kind: str) -> V:
+    if len(found) > 1:
+        ids = ", ".join(str(one.id) for one in found)
+        raise Ambiguous(f"{len(found)} {kind}s are called {name}: use an id, {ids}.")
+    return found[0]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
