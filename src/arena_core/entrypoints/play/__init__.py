@@ -1,0 +1,1 @@
+"""Playing a deployed agent in an environment, through its HTTP endpoint."""
