@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= auto
+FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check fuzz bench clean
 
 demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
 	$(BIN)/arena-core demo
@@ -22,13 +23,19 @@ check: $(VENV)/.dev  ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+fuzz: $(VENV)/.fuzz  ## whatever bytes strangers send, for FUZZ_SECONDS; on Linux, x86-64
+	mkdir -p .fuzz
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz_requests.py .fuzz \
+		-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ -max_len=2000 -verbosity=0 \
+		-print_final_stats=1
+
 bench: $(VENV)/.dev  ## the source of every figure in the documents
 	$(BIN)/python bench/event_store.py
 	$(BIN)/python bench/connect.py
 	$(BIN)/python bench/data_plane.py
 
 clean:  ## remove everything that these targets have made
-	rm -rf $(VENV) .environments .hypothesis .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) .environments .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -39,4 +46,8 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/.base
+	$(PIP) install --constraint constraints.txt --editable '.[fuzz]'
 	touch $@

@@ -21,8 +21,8 @@ from uuid import UUID
 import numpy as np
 
 import arena_core
-from arena_core.entrypoints.demo.player import Endpoint
 from arena_core.entrypoints.http.server import Server, listen
+from arena_core.entrypoints.play.endpoint import Endpoint
 
 from machine import describe, record, write_policy
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import anyio
 import numpy as np
@@ -16,8 +17,12 @@ from starlette.testclient import TestClient
 
 import arena_core
 from arena_core.application import npy
+from arena_core.application.importing import Importer
+from arena_core.application.imports import ordered
+from arena_core.application.resources import ImportView
 from arena_core.domain.ids import OrganisationId
 from arena_core.domain.values import LIBRARY
+from unit.workers import Converter
 
 PROBLEM = {"type", "title", "status", "detail", "code", "errors"}
 INSIDE = re.compile(
@@ -78,6 +83,27 @@ class World:
         return self.arena.agents.create(
             "an agent", experiment.id, checkpoint=arena_core.final()
         )
+
+    @property
+    def importer(self) -> Importer:
+        return self.arena.supervisor._importer
+
+    def converting(self) -> Converter:
+        """Return what now converts in this very process, and reads nothing foreign."""
+        self.importer._convert = Converter()
+        return self.importer._convert
+
+    def imported(self, experiment_id: UUID, folder: Path) -> ImportView:
+        """Return an import into the experiment that has ended."""
+        self.converting()
+        asked = self.asked_for(experiment_id, folder)
+        self.importer.reconcile()
+        return self.arena.imports.wait(asked.id, timeout_s=30)
+
+    def asked_for(self, experiment_id: UUID, folder: Path) -> ImportView:
+        order = ordered(source="sb3", step=99)
+        model = folder / "checkpoint.json"  # any file will do: nobody reads it
+        return self.arena.imports.request(experiment_id, model, order)
 
     def live(self, folder: Path, *, algorithm: str = "PPO") -> "Endpoint":
         """Return an agent that is Deployed and answers, with its key."""
@@ -180,6 +206,20 @@ def asked(
     said = {k.decode(): v.decode("latin-1") for k, v in start["headers"]}
     body = b"".join(part.get("body", b"") for part in parts)
     return Answer(start["status"], said, body)
+
+
+def assert_detail(answer, status):
+    """Assert that it is `{"detail": "<one plain sentence>"}`, and return that."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert body.keys() == {"detail"}
+    detail = body["detail"]
+    assert detail.endswith(".")
+    assert not set("[]") & set(detail), detail
+    assert "http" not in detail
+    assert "Traceback" not in detail
+    return detail
 
 
 def assert_problem(answer, status=None, field=None, *, sent=""):

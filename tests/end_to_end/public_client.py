@@ -18,6 +18,8 @@ from end_to_end.environments import environment
 from end_to_end.processes import Client, an_agent, connect, tar_of, upload
 
 OLD, NEW = "0.1.3", "1.29.0"
+NO_LANGUAGE_MODEL = "This deployment is no language model."
+ADVANCED = ("Supervised", "LatentPPO")
 SCRIPT = Path(__file__).parent / "clients" / "agilerl_arena.py"
 
 
@@ -60,6 +62,73 @@ def python_of(version: str, request: pytest.FixtureRequest) -> Path:
         return environment(f"agilerl-arena=={version}")
 
 
+@contextmanager
+def opened(
+    version: str, request: pytest.FixtureRequest, folders: pytest.TempPathFactory
+) -> Iterator[PublicClient]:
+    """Give a version of the client, in a home of its own."""
+    python = python_of(version, request)
+    with PublicClient.opened(version, python, folders.mktemp("home")) as client:
+        yield client
+
+
+# --- what it is told, and what it tells --------------------------------------------
+
+
+def told(tree: Any) -> Any:
+    """Return a tree of arrays as the client's process takes and gives it."""
+    if isinstance(tree, dict):
+        return {key: told(part) for key, part in tree.items()}
+    if isinstance(tree, tuple):
+        return [told(part) for part in tree]
+    if tree is None:
+        return None
+    array = np.asarray(tree)
+    shape, dtype = list(array.shape), str(array.dtype)
+    return {"shape": shape, "dtype": dtype, "values": array.ravel().tolist()}
+
+
+def taken(tree: Any) -> Any:
+    """Return the tree of arrays that was told."""
+    if isinstance(tree, list):
+        return tuple(taken(part) for part in tree)
+    if not isinstance(tree, dict):
+        return tree
+    if tree.keys() == {"shape", "dtype", "values"}:
+        return np.array(tree["values"], tree["dtype"]).reshape(tree["shape"])
+    return {key: taken(part) for key, part in tree.items()}
+
+
+def refused(met: dict, status: int, detail: str) -> bool:
+    """Say whether a call ended in the client's own error, with our sentence in it."""
+    return met == {
+        "error": "ArenaInferenceError",
+        "status": status,
+        "text": f"InferenceError ({status}): {{'detail': '{detail}'}}",
+    }
+
+
+def check_routes(met: dict, verb: str, refusal: str) -> None:
+    """Check that one method is answered, and what is said to all others.
+
+    `refusal`: what the server says to the other method for policies.
+    """
+    guarded = met.pop("guarded")
+    assert "returned" in guarded.pop(verb)
+    assert {error["status"] for error in guarded.values()} == {0}
+    for outcomes in met.values():
+        # No client reads the body of a refused stream: all it can tell is that.
+        assert outcomes.pop("generate_stream")["error"] == "ResponseNotRead"
+        assert "returned" in outcomes.pop(verb)
+        for name, error in outcomes.items():
+            acts = name in {"get_action", "predict"}
+            said = refusal.format(name) if acts else NO_LANGUAGE_MODEL
+            assert refused(error, 400, said), (name, error)
+
+
+# --- agents --------------------------------------------------------------------------
+
+
 @frozen
 class Live:
     """An agent and how it is called, whether it answers now or not."""
@@ -76,9 +145,9 @@ class Live:
 def frozen_agent(control: Client, bundle: Path, algorithm: str = "PPO") -> str:
     """Upload a bundle and make an agent of it; return the agent's id."""
     kind, source = (
-        ("classic", {"kind": "gym", "name": "CartPole-v1"})
-        if algorithm == "PPO"
-        else ("advanced", {"kind": "dataset", "name": "some rows"})
+        ("advanced", {"kind": "dataset", "name": "some rows"})
+        if algorithm in ADVANCED
+        else ("classic", {"kind": "gym", "name": "CartPole-v1"})
     )
     project = control.post("/api/v1/projects", {"name": "p", "kind": kind})
     described = {"project_id": project["id"], "name": "e", "algorithm": algorithm}
@@ -108,15 +177,34 @@ class FirstGeneration:
     def get_action(self, observation, hidden_state=None, action_mask=None):
         """Return the HTTP status, the action and the hidden state."""
         body = {
-            "obs": encoded(observation[np.newaxis]),
-            "hidden_state": hidden_state,
-            "action_mask": action_mask,
+            "obs": _packed(observation),
+            "hidden_state": _packed(hidden_state),
+            "action_mask": _packed(action_mask),
             "batch_size": 1,
         }
         path = f"{urlsplit(self.live.url).path}/get_action"
         answer = self.control.ask("POST", path, body, token=self.live.key)
-        action = io.BytesIO(base64.b64decode(answer.body["action"], validate=True))
-        return answer.status, np.load(action, allow_pickle=False).squeeze(0), None
+        answered = answer.body
+        state = _unpacked(answered.get("hidden_state"))
+        return answer.status, _unpacked(answered["action"]), state
+
+
+def _packed(tree: Any) -> Any:
+    """Return a tree of arrays as they travel, each with a batch axis."""
+    if isinstance(tree, dict):
+        return {key: _packed(part) for key, part in tree.items()}
+    if isinstance(tree, tuple):
+        return [_packed(part) for part in tree]
+    return None if tree is None else encoded(np.expand_dims(tree, 0))
+
+
+def _unpacked(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _unpacked(part) for key, part in tree.items()}
+    if tree is None:
+        return None
+    file = io.BytesIO(base64.b64decode(tree, validate=True))
+    return np.load(file, allow_pickle=False).squeeze(0)
 
 
 def encoded(array: np.ndarray) -> str:

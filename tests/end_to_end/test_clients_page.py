@@ -11,6 +11,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from arena_core.application import npy
+
 import bundles
 from end_to_end.environments import ROOT
 from end_to_end.processes import Place, serving
@@ -69,3 +71,20 @@ def test_the_page_tells_how_to_ask_for_the_status_with_curl(as_told, balancer):
     environ = {"PATH": os.environ["PATH"], **as_told}
     status = json.loads(subprocess.check_output(command, env=environ))
     assert status["deployment_id"] == balancer.deployment_id
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_page_tells_how_to_ask_for_a_sample(as_told, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(64, 4)).astype("f4")
+    request = {"obs": npy.to_base64(rows), "batch_size": 64}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    command = ["sh", "-c", _block("Sampled actions")]
+    environ = {"PATH": os.environ["PATH"], **as_told}
+    first, again = (
+        json.loads(subprocess.check_output(command, env=environ, cwd=tmp_path))
+        for _ in range(2)
+    )
+    assert first == again
+    drawn = npy.from_base64(first["action"], field="action")
+    greedy = bundles.BALANCER(rows).argmax(axis=1)
+    assert 0 < (drawn != greedy).sum() < 64

@@ -24,6 +24,7 @@ PUBLIC = {"/livez", "/readyz", "/openapi.json"}
 PROJECT = "/api/v1/projects/{project_id}"
 EXPERIMENT = "/api/v1/experiments/{experiment_id}"
 AGENT = "/api/v1/agents/{agent_id}"
+IMPORT = "/api/v1/imports/{import_id}"
 TOKEN = "/api/v1/tokens/{token_id}"  # noqa: S105 -- an address
 NEEDS = {
     ("GET", "/api/v1/projects"): "viewer",
@@ -41,6 +42,9 @@ NEEDS = {
     ("GET", EXPERIMENT + "/checkpoints"): "viewer",
     ("POST", EXPERIMENT + "/checkpoints"): "member",
     ("DELETE", EXPERIMENT + "/checkpoints/{step}"): "member",
+    ("GET", EXPERIMENT + "/imports"): "viewer",
+    ("GET", IMPORT): "viewer",
+    ("DELETE", IMPORT): "member",
     ("GET", "/api/v1/agents"): "viewer",
     ("POST", "/api/v1/agents"): "member",
     ("GET", "/api/v1/agents/sources"): "viewer",
@@ -116,6 +120,7 @@ def routes(world: World, live, folder) -> list[Address]:
         "project_id": agent.project_id,
         "experiment_id": agent.experiment_id,
         "agent_id": agent.id,
+        "import_id": world.imported(agent.experiment_id, folder).id,
         "token_id": world.issued().view.id,
         "step": 10,
     }

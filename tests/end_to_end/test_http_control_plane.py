@@ -484,12 +484,15 @@ def test_every_get_can_look_at_the_past(folder):
         agent = new_agent(client, folder)
         where = f"{API}/agents/{agent['id']}"
         client.post(f"{where}/connect", params={"wait": 30})
-        asks = _every_get(world, agent)
-        assert len(asks) == 12
+        world.importer.stop()
+        asked = world.asked_for(UUID(agent["experiment_id"]), folder)
+        asks = _every_get(world, {**agent, "import_id": asked.id})
+        assert len(asks) == 14
         then = world.head()
         before = {path: client.get(path, params=q).json() for path, q in asks.items()}
         moment = list(world.arena.audit.log())[-1].recorded_at
         _change_everything(client, agent)
+        assert client.delete(f"{API}/imports/{asked.id}").is_success
         for path, query in asks.items():
             now = client.get(path, params=query)
             assert now.status_code in {404, 409} or now.json() != before[path], path
@@ -505,6 +508,7 @@ def _every_get(world: World, agent: dict) -> dict[str, dict]:
         "project_id": agent["project_id"],
         "experiment_id": agent["experiment_id"],
         "agent_id": agent["id"],
+        "import_id": agent["import_id"],
     }
     queries = {f"{API}/agents/sources": {"kind": "classic"}}
     paths = [

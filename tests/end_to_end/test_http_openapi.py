@@ -142,6 +142,7 @@ def test_every_answer_is_as_it_is_described(tmp_path):
     with opened(tmp_path / "arena.db") as world:
         document = world.client().get("/openapi.json").json()
         checked = Checked(world, document)
+        world.importer.stop()
         _through_every_operation(checked, folder)
         successes = {
             (method, path) for method, path, status in checked.seen if status < "300"
@@ -178,6 +179,11 @@ def _through_every_operation(checked: Checked, folder) -> None:
             params={"step": step},
             content=packed(folder),
         )
+    foreign = {"from": "sb3", "step": 3, "fitness": 2.0}
+    asked = one("POST", f"{at_experiment}/checkpoints", params=foreign, content=b"\x80")
+    one("GET", f"{at_experiment}/imports")
+    one("GET", f"/imports/{asked['id']}")
+    one("DELETE", f"/imports/{asked['id']}")
     points = [{"step": 2, "name": "fitness", "value": 1.5}]
     one("POST", f"{at_experiment}/metrics", json={"points": points})
     choice = {

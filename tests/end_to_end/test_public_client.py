@@ -34,17 +34,19 @@ from end_to_end.public_client import (
     FirstGeneration,
     Live,
     PublicClient,
+    check_routes,
     encoded,
     frozen_agent,
     live_agent,
-    python_of,
+    opened,
+    refused,
+    told,
 )
 
 pytestmark = pytest.mark.slow
 
 ROWS = np.random.default_rng(7).normal(size=(7, 4))
 GONE = "Nothing is served at this address."
-NO_LANGUAGE_MODEL = "This deployment is no language model."
 
 
 # --- what runs -------------------------------------------------------------------
@@ -52,18 +54,13 @@ NO_LANGUAGE_MODEL = "This deployment is no language model."
 
 @pytest.fixture(scope="module", params=[OLD, NEW])
 def client(request, tmp_path_factory) -> Iterator[PublicClient]:
-    yield from _opened(request.param, request, tmp_path_factory)
+    with opened(request.param, request, tmp_path_factory) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 def new_client(request, tmp_path_factory) -> Iterator[PublicClient]:
-    yield from _opened(NEW, request, tmp_path_factory)
-
-
-def _opened(version: str, request, tmp_path_factory) -> Iterator[PublicClient]:
-    home = tmp_path_factory.mktemp("home")
-    python = python_of(version, request)
-    with PublicClient.opened(version, python, home) as client:
+    with opened(NEW, request, tmp_path_factory) as client:
         yield client
 
 
@@ -104,22 +101,13 @@ def _token(control: Client, **asked: str) -> str:
     return issued["token"]
 
 
-def _refused(met: dict, status: int, detail: str) -> bool:
-    """Say whether a call ended in the client's own error, with our sentence in it."""
-    return met == {
-        "error": "ArenaInferenceError",
-        "status": status,
-        "text": f"InferenceError ({status}): {{'detail': '{detail}'}}",
-    }
-
-
 def _unauthenticated(met: dict) -> bool:
     return met["error"] == "ArenaAuthError" and "401" in met["text"]
 
 
 def _forbidden(met: dict, client: PublicClient) -> bool:
     if client.version == OLD:
-        return _refused(met, 403, "This credential is not for this deployment.")
+        return refused(met, 403, "This credential is not for this deployment.")
     return met["error"] == "ArenaAuthError" and "not allowed" in met["text"]
 
 
@@ -259,7 +247,7 @@ def test_a_partner_calls_on_behalf_of_users_of_its_own(new_client, control, bala
     assert "returned" in met["get_action"]
 
 
-def test_a_partners_wrong_token_is_refused(new_client, balancer):
+def test_a_partners_wrong_token_isrefused(new_client, balancer):
     options = {"org_key": "arena_org_nonsense", "external_user_id": "customer-7"}
     met = new_client("call", url=balancer.url, **options)
     assert _unauthenticated(met["get_action"])
@@ -269,52 +257,22 @@ def test_a_partners_wrong_token_is_refused(new_client, balancer):
 
 
 def test_a_policy_acts_and_does_nothing_else(client, balancer):
-    met = client("wrong_routes", url=balancer.url, key=balancer.key)
-    _check_guarded(met["guarded"], answers="get_action")
-    _check_unguarded(
-        met["open"],
-        {
-            "get_action": None,
-            "predict": "This deployment acts: call get_action, not predict.",
-        },
-    )
+    seen = told(ROWS[0])
+    met = client("wrong_routes", url=balancer.url, key=balancer.key, tree=seen)
+    check_routes(met, "get_action", "This deployment acts: call get_action, not {}.")
 
 
 def test_a_supervised_agent_predicts_and_does_nothing_else(client, regressor):
-    met = client("wrong_routes", url=regressor.url, key=regressor.key)
-    _check_guarded(met["guarded"], answers="predict")
-    _check_unguarded(
-        met["open"],
-        {
-            "get_action": "This deployment predicts: call predict, not get_action.",
-            "predict": None,
-        },
-    )
-
-
-def _check_guarded(met: dict, *, answers: str) -> None:
-    """Check that the client itself, told by the status, refuses all but one method."""
-    assert "returned" in met.pop(answers)
-    assert {error["status"] for error in met.values()} == {0}
-
-
-def _check_unguarded(met: dict, refusals: dict[str, str | None]) -> None:
-    """Check what the server itself says to each method; None: it answers."""
-    # No client reads the body of a refused stream: all it can tell is that.
-    assert met.pop("generate_stream")["error"] == "ResponseNotRead"
-    for name, error in met.items():
-        refusal = refusals.get(name, NO_LANGUAGE_MODEL)
-        if refusal is None:
-            assert "returned" in error, name
-        else:
-            assert _refused(error, 400, refusal), name
+    seen = told(ROWS[0, :3])
+    met = client("wrong_routes", url=regressor.url, key=regressor.key, tree=seen)
+    check_routes(met, "predict", "This deployment predicts: call predict, not {}.")
 
 
 def test_what_the_policy_cannot_take_is_refused_in_one_sentence(client, balancer):
     met = client("odd_observations", url=balancer.url, key=balancer.key)
     one_array = "obs must be one array, as base64 of a .npy file."
     for name in ("dict", "tuple", "none"):
-        assert _refused(met.pop(name), 400, one_array), name
+        assert refused(met.pop(name), 400, one_array), name
     for name, error in met.items():
         assert error["status"] == 400, name
         sentence = re.fullmatch(r".*\{'detail': '([^']+)'\}", error["text"])
@@ -327,7 +285,7 @@ def test_what_the_policy_cannot_take_is_refused_in_one_sentence(client, balancer
 
 
 def _check_nothing_answers(met: dict, status: int, detail: str) -> None:
-    assert all(_refused(error, status, detail) for error in met.values()), met
+    assert all(refused(error, status, detail) for error in met.values()), met
 
 
 def test_an_agent_that_was_disconnected_is_not_found(client, control, bundle):

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import traceback
+from contextlib import suppress
 from unittest.mock import patch
 
 import gymnasium
@@ -40,7 +41,20 @@ def told(value):
         return value.model_dump()
     if isinstance(value, tuple):
         return [told(item) for item in value]
+    if isinstance(value, dict):
+        return {key: told(item) for key, item in value.items()}
     return value if value is None or isinstance(value, int | str) else repr(value)
+
+
+def taken(value):
+    """Return the tree of arrays that was told."""
+    if isinstance(value, list):
+        return tuple(taken(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"shape", "dtype", "values"}:
+        return np.array(value["values"], value["dtype"]).reshape(value["shape"])
+    return {key: taken(item) for key, item in value.items()}
 
 
 def pretending(agent, **flags):
@@ -101,27 +115,75 @@ def call(url, key=None, environ=(), **options):
     return {"open": opened, "status": status, "get_action": acted}
 
 
-def wrong_routes(url, key):
-    """Call every method: as the class guards them, and then with each guard open."""
+def ask(url, key, calls):
+    """Make calls one after the other; each is a method and its arguments."""
     with Agent(url, api_key=key) as agent:
-        guarded = _every_method(agent, agent, agent)
+        return {
+            "status": told(agent.metadata),
+            "calls": [
+                outcome(
+                    getattr(agent, said.pop("method")),
+                    taken(said.pop("tree")),
+                    **{option: taken(value) for option, value in said.items()},
+                )
+                for said in calls
+            ],
+        }
+
+
+def episode(url, key, steps, batched):
+    """Step through episodes, handing back each hidden state.
+
+    Rows that a step says have `ended` begin anew, by zeros, as in a vector environment.
+    """
+    hidden, met = None, []
+    with Agent(url, api_key=key) as agent:
+        for step in steps:
+            for array in hidden.values() if hidden else ():
+                array[step["ended"]] = 0
+            action, hidden = agent.get_action(
+                taken(step["obs"]),
+                batched=batched,
+                hidden_state=hidden,
+                info={"action_mask": taken(step["action_mask"])},
+            )
+            met.append({"action": told(action), "hidden_state": told(hidden)})
+    return met
+
+
+def wrong_routes(url, key, tree):
+    """Call every method: as the class guards them, and then with each guard open.
+
+    A guard is opened by another status; or, where the class allows it, by one that
+    does not say what the agent is.
+    """
+    tree = taken(tree)
+    with Agent(url, api_key=key) as agent:
+        shape = agent.metadata.agent.model_dump(include={"multi_agent", "recurrent"})
+        guarded = _every_method(agent, agent, agent, tree)
+        with suppress(ValueError):
+            agent.metadata = StatusResponse(agent=None)
+        is_unknown = agent.metadata.agent is None
+        unknown = _every_method(agent, agent, agent, tree) if is_unknown else None
     agents = [
-        pretending(Agent(url, api_key=key), **flags)
+        pretending(Agent(url, api_key=key), **shape, **flags)
         for flags in ({}, {"supervised": True}, {"llm": True})
     ]
-    return {"guarded": guarded, "open": _every_method(*agents)}
+    met = {"guarded": guarded, "open": _every_method(*agents, tree)}
+    return met if unknown is None else {**met, "unknown": unknown}
 
 
-def _every_method(rl, supervised, llm):
+def _every_method(rl, supervised, llm, tree):
     met = {
-        "get_action": outcome(rl.get_action, np.zeros(4)),
-        "predict": outcome(supervised.predict, np.zeros(3)),
+        "get_action": outcome(rl.get_action, tree),
+        "predict": outcome(supervised.predict, tree),
         "generate": outcome(llm.generate, "Hello"),
         "generate_stream": outcome(lambda: list(llm.generate_stream("Hello"))),
     }
     if hasattr(llm, "list_sessions"):
         met["list_sessions"] = outcome(llm.list_sessions)
         met["get_session"] = outcome(llm.get_session, "mine")
+        met["delete_session"] = outcome(llm.delete_session, "mine")
     return met
 
 
@@ -143,7 +205,9 @@ def odd_observations(url, key):
     return refused
 
 
-SCENARIOS = (play, act, predict, call, wrong_routes, odd_observations)
+SCENARIOS = (
+    play, act, predict, call, ask, episode, wrong_routes, odd_observations,
+)  # fmt: skip
 
 
 def main():
