@@ -33,6 +33,7 @@ bench: $(VENV)/.dev  ## the source of every figure in the documents
 	$(BIN)/python bench/event_store.py
 	$(BIN)/python bench/connect.py
 	$(BIN)/python bench/data_plane.py
+	$(BIN)/python bench/fidelity.py
 
 clean:  ## remove everything that these targets have made
 	rm -rf $(VENV) .environments .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache \

@@ -30,7 +30,9 @@ SOURCES = {
 
 def main() -> None:
     print(describe())
-    print("| policy | its library's own loop | over HTTP | difference | episodes alike |")
+    print(
+        "| policy | its library's own loop | over HTTP | difference | episodes alike |"
+    )
     print("|---|---|---|---|---|")
     for name, (source, file) in SOURCES.items():
         with TemporaryDirectory() as folder:

@@ -6,9 +6,9 @@ import pytest
 
 from arena_core.adapters.converters.process import MODULES
 from arena_core.application.conversion import MODEL_FILE, SPACES_FILE, Format
-from real_checkpoints import CHECKPOINTS
 
 from contract.converter import ConverterContract, lay
+from real_checkpoints import CHECKPOINTS
 
 
 class FormatContract(ConverterContract):

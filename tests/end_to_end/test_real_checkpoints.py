@@ -20,7 +20,6 @@ from arena_core.application import bundles, golden, npy, spaces
 from arena_core.application.conversion import Options
 from arena_core.domain.checkpoint import Manifest
 from arena_core.domain.values import Family
-from real_checkpoints import ALL, Checkpoint
 
 from contract.converter import lay
 from end_to_end.processes import (
@@ -32,6 +31,7 @@ from end_to_end.processes import (
     eventually,
     serving,
 )
+from real_checkpoints import ALL, Checkpoint
 
 TOLERANCE = 1e-4
 

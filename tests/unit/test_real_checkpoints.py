@@ -7,10 +7,10 @@ import pytest
 from arena_core.adapters.converters.process import MODULES
 from arena_core.application.conversion import TRACE_FILE, Format
 from arena_core.domain.deployment import Verdict
+from unit.models import check
 
 from contract.converter import converted, lay
 from real_checkpoints import ALL, Checkpoint
-from unit.models import check
 
 
 def parity(checkpoint: Checkpoint, tmp_path, order):

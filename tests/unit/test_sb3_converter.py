@@ -26,6 +26,7 @@ from arena_core.domain.checkpoint import (
     TensorSpec,
 )
 from arena_core.domain.errors import Rejected
+
 from sb3_files import (
     CHECKPOINTS,
     NAMES,

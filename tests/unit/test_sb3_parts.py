@@ -13,6 +13,7 @@ from arena_core.adapters.converters.sb3.observations import is_image, leaves
 from arena_core.adapters.converters.weights import Weights
 from arena_core.domain.checkpoint import Box, Dict, Discrete, Normaliser, TensorSpec
 from arena_core.domain.errors import Rejected
+
 from sb3_files import pickled
 
 SAC = Model(

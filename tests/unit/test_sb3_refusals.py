@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from arena_core.adapters.converters.sb3 import convert
 from arena_core.application.conversion import MODEL_FILE, Options
 from arena_core.domain.errors import Rejected
+
 from sb3_files import (
     CHECKPOINTS,
     convert_in,

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_core.adapters.converters import archives, torch_tensors
-from arena_core.adapters.converters.archives import Archive, Limits
+from arena_core.adapters import archives
+from arena_core.adapters.archives import Archive, Limits
+from arena_core.adapters.converters import torch_tensors
 from arena_core.adapters.converters.torch_files import (
     Global,
     Stub,

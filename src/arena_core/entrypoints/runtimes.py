@@ -7,10 +7,14 @@ from arena_core.application.ports import Device
 
 
 def runtimes_of(device: Device = Device.AUTO, threads: int = 1) -> Runtimes:
-    """Return what loads weights, by the suffix of their file."""
+    """Return what loads weights, by the suffix of their file.
+
+    `threads`: of one run of onnxruntime.  Torch has one number for the whole process,
+    which may be somebody's training: it is left as it is.
+    """
     return Runtimes(
         {
             ".onnx": OnnxLoader(device, threads),
-            ".pt2": TorchExportLoader(device, threads),
+            ".pt2": TorchExportLoader(device, threads=None),
         }
     )

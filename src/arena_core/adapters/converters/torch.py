@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
+from arena_core.adapters.archives import Archive
 from arena_core.adapters.converters import descriptions, single_models
-from arena_core.adapters.converters.archives import Archive
 from arena_core.adapters.converters.descriptions import Framework
 from arena_core.adapters.runtimes.torch_export_safety import read, strip
 from arena_core.application.conversion import MODEL_FILE, Converted, Options, Report

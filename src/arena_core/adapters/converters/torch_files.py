@@ -8,8 +8,8 @@ storage; all of them are checked before an array is laid over the bytes.
 
 from typing import Any
 
+from arena_core.adapters.archives import Archive
 from arena_core.adapters.converters import pickle_machine
-from arena_core.adapters.converters.archives import Archive
 from arena_core.adapters.converters.pickled_data import (
     CALLS,
     STATES,

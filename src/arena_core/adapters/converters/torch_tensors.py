@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
-from arena_core.adapters.converters.archives import Archive
+from arena_core.adapters.archives import Archive
 from arena_core.adapters.converters.pickled_data import check_shape, is_natural
 from arena_core.adapters.converters.pickles import (
     UNKNOWN,

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 from attrs import frozen
 
-from arena_core.adapters.converters.archives import Archive, Limits
+from arena_core.adapters.archives import Archive, Limits
 from arena_core.adapters.runtimes.torch_programs import plain, schema
 from arena_core.adapters.runtimes.torch_programs.programs import (
     Program,

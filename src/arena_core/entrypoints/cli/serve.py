@@ -1,5 +1,6 @@
 """`arena-core serve`: the HTTP API as a process."""
 
+import os
 import signal
 import socket
 from ipaddress import ip_address
@@ -45,6 +46,8 @@ def serve(
     from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- likewise
 
     given = evolve(settings(store, blobs), inspect_apart=True)
+    # Torch takes its number of threads from here, if a model ever needs torch.
+    os.environ.setdefault("OMP_NUM_THREADS", str(given.threads))
     with _listen(host, port) as listener, open_arena(given) as arena:
         server = Server(build_app(arena), listener)
         for number in (signal.SIGTERM, signal.SIGINT):

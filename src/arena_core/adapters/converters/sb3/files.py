@@ -13,7 +13,7 @@ from typing import Any
 import pybase64
 from attrs import frozen
 
-from arena_core.adapters.converters.archives import Archive
+from arena_core.adapters.archives import Archive
 from arena_core.adapters.converters.torch_files import read_pickle, read_torch
 from arena_core.adapters.converters.weights import Weights
 from arena_core.domain.errors import Rejected
