@@ -30,7 +30,7 @@ def _cartpole(folder, report):
     report("making the bundle")
     import bundles  # noqa: PLC0415 -- found only once this module is
 
-    made = bundles.cartpole(Path("made"))
+    made = bundles.cartpole(Path())
     return Converted(
         json.loads((made / "checkpoint.json").read_text()),
         {"policy.onnx": (made / "policy.onnx").read_bytes()},

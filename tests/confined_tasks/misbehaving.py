@@ -5,14 +5,17 @@ Each function takes what `Task.function` takes.  Those that try something write 
 """
 
 import ctypes
+import fcntl
 import json
 import mmap
 import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,11 +26,15 @@ NUMBERS = {
     "x86_64": {
         "open": 2, "socket": 41, "fork": 57, "execve": 59, "kill": 62, "chmod": 90,
         "symlink": 88, "setrlimit": 160, "prctl": 157, "io_uring_setup": 425,
-        "clone": 56, "clone3": 435,
+        "clone": 56, "clone3": 435, "memfd_create": 319, "fallocate": 285,
+        "shmctl": 31, "msgctl": 71, "semctl": 66, "inotify_init1": 294,
+        "openat2": 437,
     },
     "aarch64": {
         "socket": 198, "execve": 221, "kill": 129, "prctl": 167,
-        "io_uring_setup": 425, "clone": 220, "clone3": 435,
+        "io_uring_setup": 425, "clone": 220, "clone3": 435, "memfd_create": 279,
+        "fallocate": 47, "shmctl": 195, "msgctl": 187, "semctl": 191,
+        "inotify_init1": 26, "openat2": 437,
     },
 }[os.uname().machine]  # fmt: skip
 
@@ -56,6 +63,17 @@ def tell(**actions):
 
 
 # --- attempts --------------------------------------------------------------------
+
+
+def find_folders(arguments, report):
+    """Do what libraries do when they are imported, or first used."""
+    del arguments, report
+    cache = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    tell(
+        temporary=lambda: Path(tempfile.gettempdir()).samefile("."),
+        cache=lambda: Path(cache).mkdir(parents=True, exist_ok=True),
+        file=lambda: tempfile.mkstemp()[1] != "",
+    )
 
 
 def reach_out(arguments, report):
@@ -152,6 +170,53 @@ def harm_others(arguments, report):
     )
 
 
+def hoard(arguments, report):
+    """Take memory and room on the disk that no limit counts."""
+    del arguments, report
+    path = Path("file")
+    path.write_text("x")
+    with path.open("r+b") as file:
+        number = file.fileno()
+        reserved = struct.pack("=hh4xqqi4x16x", 0, 0, 0, 1 << 20, 0)
+        tell(
+            memory=lambda: call("memfd_create", b"file", 0),
+            nameless=lambda: os.open(".", os.O_TMPFILE | os.O_RDWR),
+            nameless_too=lambda: call("openat2", -100, b".", None, 0),
+            removed=path.unlink,
+            replaced=lambda: path.rename("other"),
+            removed_folder=lambda: Path("folder").rmdir(),
+            reserved=lambda: call("fallocate", number, 1, 0, 1 << 20),
+            reserved_too=lambda: fcntl.ioctl(number, 0x4030_582A, reserved),
+        )
+
+
+def reach_by_other_ways(arguments, report):
+    """Have signals sent, and meddle with what is shared without files."""
+    del arguments, report
+    tell(
+        owner=lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+        signal=lambda: fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL),
+        lease=lambda: fcntl.fcntl(0, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        memory=lambda: call("shmctl", 0, 0, None),
+        messages=lambda: call("msgctl", 0, 0, None),
+        semaphores=lambda: call("semctl", 0, 0, 0, None),
+        watch=lambda: call("inotify_init1", 0),
+    )
+
+
+def write_at_the_end(arguments, report):
+    del report
+    Path("large").write_bytes(bytes(arguments["size"]))
+
+
+def start_threads(arguments, report):
+    del arguments, report
+    threading.stack_size(1 << 15)
+    for _ in range(5_000):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    time.sleep(60)
+
+
 def work_as_usual(arguments, report):
     """Do what converters do, in threads too."""
     del arguments
@@ -222,14 +287,6 @@ def fill_the_folder(arguments, report):
     del report
     for number in range(100_000):
         Path(str(number)).write_bytes(bytes(arguments["chunk"]))
-    time.sleep(60)
-
-
-def nest_folders(arguments, report):
-    del arguments, report
-    for _ in range(1_200):
-        os.mkdir("deeper")  # noqa: PTH102
-        os.chdir("deeper")
     time.sleep(60)
 
 

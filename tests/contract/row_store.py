@@ -71,7 +71,7 @@ STATES: dict[str, st.SearchStrategy[Any]] = {
         files=st.builds(checkpoint_import.Files, digests, counts),
         order=st.builds(
             checkpoint_import.Order,
-            source=names,
+            format=names,
             step=counts,
             algorithm=st.none() | names,
             scores=scores,

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from arena_core.adapters.blobs import files
 from arena_core.adapters.blobs.files import LEFTOVER_AGE_S, FileBlobStore
 from arena_core.adapters.blobs.memory import MemoryBlobStore
+from arena_core.adapters.converters.process import _clear
 from arena_core.application.bundles import encode_listing, listing
 from arena_core.domain.errors import (
     Corrupt,
@@ -338,6 +340,19 @@ class TestFiles(BlobStoreContract):
             "slow",
             "young",
         ]
+
+    def test_a_leftover_that_cannot_be_swept_keeps_nobody_from_starting(
+        self, root, monkeypatch
+    ):
+        leftover = FileBlobStore(root).incoming / "deep"
+        leftover.mkdir()
+        monkeypatch.chdir(leftover)
+        for _ in range(1_200):
+            os.mkdir("deeper")  # noqa: PTH102 -- where it is now
+            os.chdir("deeper")
+        monkeypatch.setattr(files, "LEFTOVER_AGE_S", -60)
+        FileBlobStore(root)
+        _clear(leftover)  # which the tests' own cleaning could not do
 
     def test_what_a_crash_left_half_written_is_no_bundle(self, store, folder, root):
         digest = listing(folder).digest

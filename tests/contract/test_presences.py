@@ -97,6 +97,17 @@ class TestFiles(PresenceContract):
         presence.announce(worker)
         assert presence.is_alive(worker)
 
+    def test_it_is_known_whether_anyone_is_alive_at_all(
+        self, tmp_path, presence, another
+    ):
+        assert not presence.is_anyone_alive()
+        (tmp_path / "workers" / "notes.lock").touch()
+        with living(tmp_path / "workers", a_worker()):
+            assert presence.is_anyone_alive()
+        assert not presence.is_anyone_alive(), "its file is there still, unlocked"
+        another.announce(a_worker())
+        assert presence.is_anyone_alive()
+
     def test_a_withdrawn_worker_leaves_no_file(self, tmp_path, presence):
         worker = a_worker()
         presence.announce(worker)

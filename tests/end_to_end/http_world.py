@@ -101,7 +101,7 @@ class World:
         return self.arena.imports.wait(asked.id, timeout_s=30)
 
     def asked_for(self, experiment_id: UUID, folder: Path) -> ImportView:
-        order = ordered(source="sb3", step=99)
+        order = ordered(format="sb3", step=99)
         model = folder / "checkpoint.json"  # any file will do: nobody reads it
         return self.arena.imports.request(experiment_id, model, order)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 
 import pytest
@@ -52,8 +53,8 @@ def cli(converter, store, file):
     """Return what imports `file` into `store` with further options."""
     del converter
 
-    def run(*options: object, source: str = "sb3") -> Result:
-        words = ["checkpoint", "import", "--from", source, file, *options]
+    def run(*options: object, of: str = "sb3") -> Result:
+        words = ["checkpoint", "import", "--from", of, file, *options]
         if "--out" not in options:
             words += ["--store", store]
         return CliRunner().invoke(root, [str(word) for word in words])
@@ -119,7 +120,7 @@ def test_the_converter_is_given_all_that_is_said(cli, converter, tmp_path):
     for name, content in beside.items():
         (tmp_path / name).write_bytes(content)
         options += [f"--{name}", tmp_path / name]
-    ok(cli(*options, "--algorithm", "CQN", "--channels-last", source="agilerl"))
+    ok(cli(*options, "--algorithm", "CQN", "--channels-last", of="agilerl"))
     files = {
         "model": FOREIGN, "spaces.json": b"{}", "statistics": b"s", "golden.npz": b"g",
     }  # fmt: skip
@@ -153,10 +154,10 @@ def test_step_scores_and_environment_are_recorded(cli, store):
 @pytest.mark.parametrize(
     ("said", "step"),
     [
-        ({"steps": 20_000}, 20_000),
-        ({"step": 3}, 3),
-        ({"steps": None, "step": 4}, 4),
-        ({"steps": "many"}, 0),
+        ({"step": 20_000}, 20_000),
+        ({"step": None}, 0),
+        ({"step": "many"}, 0),
+        ({"step": True}, 0),
         ({}, 0),
     ],
 )
@@ -206,8 +207,10 @@ def test_what_predicts_gets_a_project_of_the_other_kind(cli, converter, store):
     assert project.kind is ProjectKind.ADVANCED
 
 
-def test_an_agent_is_frozen_and_waits_for_a_server(cli, store):
-    printed = ok(cli("--agent", "balancer", "--connect", "--wait", 0.05))
+def test_nobody_waits_for_a_server_that_does_not_run(cli, store):
+    began = time.monotonic()
+    printed = ok(cli("--agent", "balancer", "--connect", "--wait", 60))
+    assert time.monotonic() - began < 30
     assert "agent:      balancer is Pending\n" in printed
     assert "arena-core serve" in printed
     with opened(store) as arena:
@@ -260,6 +263,9 @@ def test_a_folder_that_is_there_is_not_written_into(cli, converter, tmp_path):
         (("--connect",), "name it with --agent"),
         (("--out", "x", "--agent", "a"), "nothing is recorded"),
         (("--out", "x", "--name", "a"), "nothing is recorded"),
+        (("--out", "x", "--step", 0), "nothing is recorded"),
+        (("--out", "x", "--score", 1), "nothing is recorded"),
+        (("--out", "x", "--fitness", 1), "nothing is recorded"),
         (("--experiment", "e", "--env", "CartPole-v1"), "of a new experiment"),
         (("--experiment", "e", "--project", "p"), "of a new experiment"),
         (("--step", "-1"), "-1 is not in the range"),
@@ -272,7 +278,7 @@ def test_what_contradicts_itself_is_refused(cli, converter, store, options, matc
 
 
 def test_a_format_that_is_not_known_is_refused(cli):
-    misused(cli(source="theano"), "'theano' is not one of")
+    misused(cli(of="theano"), "'theano' is not one of")
 
 
 def test_nothing_is_recorded_of_what_cannot_be_converted(cli, converter, store):
@@ -285,7 +291,7 @@ def test_nothing_is_recorded_of_what_cannot_be_converted(cli, converter, store):
 
 
 def test_nothing_is_recorded_of_what_answers_otherwise_than_trained(
-    cli, converter, store
+    cli, converter, store, tmp_path
 ):
     def swapped(folder):
         bundles.cartpole(folder)
@@ -294,9 +300,15 @@ def test_nothing_is_recorded_of_what_answers_otherwise_than_trained(
     converter.write = swapped
     refused(cli(), Rejected, "case0")
     assert not store.exists()
+    out = tmp_path / "bundle"
+    refused(cli("--out", out), Rejected, "case0")
+    assert not out.exists(), "nobody can take it for a bundle"
 
 
-def test_an_experiment_that_is_not_there_is_refused(cli):
+def test_an_experiment_that_is_not_there_is_refused(cli, store):
+    refused(cli("--experiment", "nobody's"), NotFound, "no store at this place")
+    assert not store.exists(), "a slip in its name makes none"
+    ok(cli())
     refused(cli("--experiment", "nobody's"), NotFound, "no experiment called nobody's")
 
 
@@ -316,7 +328,42 @@ def test_another_algorithm_is_no_next_step(cli, store):
     with opened(store) as arena:
         project = arena.projects.create("imported")
         arena.experiments.create(project.id, name="ppo_cartpole", algorithm="DQN")
-    refused(cli(), Conflict, "is of the algorithm DQN")
+    for words in ((), ("--experiment", "ppo_cartpole")):
+        refused(cli(*words), Conflict, "is of the algorithm DQN")
+
+
+def test_a_file_of_the_same_name_from_another_environment_is_no_next_step(cli):
+    ok(cli("--env", "CartPole-v1"))
+    refused(
+        cli("--env", "Acrobot-v1", "--step", 1),
+        Conflict,
+        "of CartPole-v1 and not of Acrobot",
+    )
+    ok(cli("--env", "CartPole-v1", "--step", 1))
+    ok(cli("--env", "Acrobot-v1", "--name", "acrobot"))
+
+
+def test_an_environment_is_not_said_afterwards(cli):
+    ok(cli())
+    again = cli("--env", "CartPole-v1")
+    refused(again, Conflict, "of no environment that is known and not of CartPole-v1")
+
+
+def test_the_same_file_again_makes_no_second_agent(cli, store):
+    words = ("--agent", "balancer", "--connect")
+    assert ok(cli(*words)) == ok(cli(*words))
+    with opened(store) as arena:
+        assert len(arena.agents.list()) == 1
+
+
+def test_an_agent_of_another_checkpoint_keeps_its_name(cli, converter, store):
+    ok(cli("--agent", "balancer"))
+    converter.write = with_provenance(step=5)
+    refused(cli("--agent", "balancer"), Conflict, "choose another name with --agent")
+    with opened(store) as arena:
+        (experiment,) = arena.experiments.list()
+        (kept,) = arena.experiments.checkpoints(experiment.id)
+    assert kept.step == 0, "nothing of what was refused"
 
 
 # --- while it goes on --------------------------------------------------------------

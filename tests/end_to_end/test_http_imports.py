@@ -17,7 +17,7 @@ API = "/api/v1"
 LIMIT = 1 << 20
 FOREIGN = b"\x80\x04 what training has saved"
 IMPORT = {
-    "id", "experiment_id", "source", "step", "status", "doing", "reason", "digest",
+    "id", "experiment_id", "format", "step", "status", "doing", "reason", "digest",
     "created_at", "ended_at",
 }  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_a_file_is_taken_at_once_and_becomes_a_checkpoint(place):
     assert answer.status_code == 202
     taken = answer.json()
     assert taken.keys() == IMPORT
-    assert (taken["status"], taken["source"], taken["step"]) == ("Pending", "sb3", 7)
+    assert (taken["status"], taken["format"], taken["step"]) == ("Pending", "sb3", 7)
     assert taken["experiment_id"] == str(place.experiment.id)
     assert [taken[k] for k in ("doing", "reason", "digest", "ended_at")] == [None] * 4
     location = answer.headers["location"]
@@ -281,6 +281,12 @@ def test_it_is_refused_without_a_trace(place, what):
     assert_problem(place.send(REFUSED[what]), 422)
     assert place.kept() == before
     assert not (place.root / "escaped").exists()
+
+
+def test_a_format_that_is_not_known_is_told_those_that_are(place):
+    answer = place.send(**{"from": "theano"})
+    for it in Format:
+        assert it.value in answer.json()["detail"]
 
 
 def test_a_file_over_the_limit_is_refused(place):

@@ -213,7 +213,7 @@ def test_where_it_comes_from_is_said(bundle):
     checkpoint = bundle("dqn_cartpole")[1].checkpoint
     assert checkpoint["framework"] == {"name": "agilerl", "version": "2.58.0"}
     assert checkpoint["provenance"] == {
-        "agilerl_version": "2.58.0", "steps": 4_000, "golden": COMPUTED,
+        "converted_from": "agilerl", "step": 4_000, "golden": COMPUTED,
     }  # fmt: skip
 
 

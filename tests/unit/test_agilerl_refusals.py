@@ -1,10 +1,12 @@
 """What the AgileRL converter does not know, it refuses, and it says what."""
 
+import pickle
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,8 +16,8 @@ from arena_core.adapters.converters.agilerl.observing import leaves
 from arena_core.adapters.converters.agilerl.saved import understood
 from arena_core.adapters.converters.networks import Network
 from arena_core.adapters.converters.pickles import Global, Stub
-from arena_core.adapters.converters.torch_files import read_torch
-from arena_core.application.conversion import MODEL_FILE, STATISTICS_FILE, Options
+from arena_core.adapters.converters.torch_files import read_pickle, read_torch
+from arena_core.application.conversion import MODEL_FILE, Options
 from arena_core.domain.checkpoint import Box, Dict, Discrete, MultiBinary, Tuple
 from arena_core.domain.errors import Rejected
 
@@ -212,6 +214,14 @@ def test_actions_that_are_no_vectors_are_refused(found):
         policies(checkpoint)
 
 
+def test_actions_that_are_whole_numbers_in_a_box_are_refused(found):
+    checkpoint = found("ddpg_pendulum")
+    whole = spaces.Box(-2, 2, (1,), np.int64)
+    set_in("", "action_space", read_pickle(pickle.dumps(whole)))(checkpoint)
+    with pytest.raises(Rejected, match="its actions are of int64, but AgileRL"):
+        policies(checkpoint)
+
+
 def test_a_recurrent_network_for_several_parts_is_refused(found):
     checkpoint = found("ppo_dict")
     actor(checkpoint, "init_dict")["recurrent"] = True
@@ -229,13 +239,6 @@ def test_a_file_of_another_library_is_refused(tmp_path):
 def test_a_file_that_torch_has_not_written_is_refused(tmp_path):
     (tmp_path / MODEL_FILE).write_bytes(b"PK and no more")
     with pytest.raises(Rejected):
-        convert(tmp_path, Options(), lambda _: None)
-
-
-def test_statistics_beside_a_checkpoint_are_refused(tmp_path):
-    (tmp_path / MODEL_FILE).write_bytes(file("ddpg_pendulum"))
-    (tmp_path / STATISTICS_FILE).write_bytes(b"")
-    with pytest.raises(Rejected, match="without a file of statistics"):
         convert(tmp_path, Options(), lambda _: None)
 
 

@@ -87,7 +87,7 @@ def test_an_import_is_ordered_once():
         (FILES, {"digest": "latest"}),
         (FILES, {"size_bytes": -1}),
         (ORDER, {"step": -1}),
-        (ORDER, {"source": " "}),
+        (ORDER, {"format": " "}),
         (ORDER, {"algorithm": ""}),
     ],
 )

@@ -311,6 +311,8 @@ TWICE = [{"input": "h", "output": "h_next"}, {"input": "c", "output": "h_next"}]
         (LATENT, ["decoder"], None, "decoder"),
         (LATENT, ["family"], "supervised", "decoder"),
         (LATENT, ["head"], "action", "head"),
+        (LATENT, ["decoder", "signature", "inputs", 0, "dtype"], "float64",
+         "decoder.signature.inputs"),
         (LATENT, ["decoder", "signature", "inputs", 0, "shape"], [None, 3],
          "decoder.signature.inputs"),
         (LATENT, ["decoder", "signature", "inputs"], [tensor("a", 2), tensor("b", 2)],

@@ -20,7 +20,7 @@ from arena_core.domain.values import Scores
 from unit.scenes import CARTPOLE
 from unit.workers import World
 
-ORDER = ordered(source="sb3", step=10)
+ORDER = ordered(format="sb3", step=10)
 PARTS = {
     "model": b"\x80\x04 a pickle, for all we know",
     "spaces.json": b'{"action_space": null}',
@@ -88,7 +88,7 @@ def refused(world, error, match, field=None):
 
 def test_an_order_is_what_was_declared():
     order = ordered(
-        source=Format.AGILERL,
+        format=Format.AGILERL,
         step=5,
         algorithm=" CQN ",
         channels_last=True,
@@ -101,7 +101,7 @@ def test_an_order_is_what_was_declared():
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [
-        ({"source": "theano"}, "source"),
+        ({"format": "theano"}, "format"),
         ({"step": -1}, "step"),
         ({"step": 2**63}, "step"),
         ({"algorithm": " "}, "algorithm"),
@@ -111,7 +111,7 @@ def test_an_order_is_what_was_declared():
 )
 def test_an_order_that_makes_no_sense_is_refused(wrong, field):
     with pytest.raises(Rejected) as refusal:
-        ordered(**{"source": "sb3", "step": 1} | wrong)
+        ordered(**{"format": "sb3", "step": 1} | wrong)
     assert refusal.value.field == field
 
 
@@ -121,7 +121,7 @@ def test_an_order_that_makes_no_sense_is_refused(wrong, field):
 def test_one_file_is_an_order(world, ann, made, order):
     asked = ann.use.imports.request(made.id, order / "model", ORDER)
     assert files_of(world) == {"model": PARTS["model"]}
-    assert (asked.source, asked.step, asked.status) == ("sb3", 10, Status.PENDING)
+    assert (asked.format, asked.step, asked.status) == ("sb3", 10, Status.PENDING)
     assert (asked.experiment_id, asked.digest, asked.reason) == (made.id, None, None)
     assert asked == ann.use.imports.get(asked.id)
 

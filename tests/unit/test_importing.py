@@ -2,24 +2,26 @@
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from attrs import evolve as but
+from attrs import frozen
 
-from arena_core import final
+from arena_core import MetricPoint, final
 from arena_core.application import supervision
 from arena_core.application.conversion import Format, Options
 from arena_core.application.handling import Change, Handler
-from arena_core.application.importing import LEASE, MOST_ATTEMPTS
+from arena_core.application.importing import LEASE, MOST_ATTEMPTS, TRY_AGAIN
 from arena_core.application.imports import ordered
 from arena_core.application.views import Halt
 from arena_core.domain import checkpoint_import
 from arena_core.domain.checkpoint_import import ImportSucceeded, Status
 from arena_core.domain.errors import Rejected, StorageFull, Unavailable
 from arena_core.domain.ids import ImportId
-from unit.scenes import CARTPOLE, CONTEXT
+from unit.scenes import CARTPOLE, CONTEXT, STRANGER
 from unit.workers import World
 
 import bundles
@@ -69,7 +71,7 @@ def ask(ann, made, model):
 
     def ask(step=10, *, path=model, worker=ann, **said):
         beside = {k: said.pop(k) for k in ("spaces", "statistics") if k in said}
-        order = ordered(source=said.pop("source", "sb3"), step=step, **said)
+        order = ordered(format=said.pop("format", "sb3"), step=step, **said)
         return worker.use.imports.request(made.id, path, order, **beside)
 
     return ask
@@ -134,7 +136,7 @@ def test_the_converter_gets_the_very_files_and_what_was_declared(ann, ask, tmp_p
     ask(
         spaces={"action_space": None},
         statistics=statistics,
-        source="agilerl",
+        format="agilerl",
         algorithm="Rainbow DQN",
         channels_last=True,
     )
@@ -160,6 +162,39 @@ def test_the_scores_are_metrics_once_it_has_succeeded(world, ann, made, ask):
         ann.use.session.caller, as_of=written.position
     ).experiments.checkpoints(made.id)
     assert past == [checkpoint], "with the checkpoint, not after it"
+
+
+def test_scores_that_a_dead_process_has_not_recorded_are_recorded_by_the_next(
+    ann, bob, made, ask
+):
+    def die(*_, **__):
+        raise SystemExit
+
+    ask(fitness=2.5)
+    ann.importer._core = but(ann.core, metrics=_Recording(die, ann.core.metrics.points))
+    with pytest.raises(SystemExit):
+        ann.import_()
+    (checkpoint,) = bob.use.experiments.checkpoints(made.id)
+    assert checkpoint.evaluation_score is None
+    bob.import_(2)
+    (checkpoint,) = bob.use.experiments.checkpoints(made.id)
+    assert checkpoint.evaluation_score == 2.5
+    assert len(bob.use.experiments.metrics(made.id)) == 1
+
+
+def test_a_score_that_was_measured_since_is_not_overwritten(ann, bob, made, ask):
+    ask(fitness=2.5)
+    ann.import_()
+    ann.use.experiments.add_metrics(made.id, [MetricPoint(10, "fitness", 3.5)])
+    bob.import_()
+    (checkpoint,) = bob.use.experiments.checkpoints(made.id)
+    assert checkpoint.evaluation_score == 3.5
+
+
+@frozen
+class _Recording:
+    record: Callable
+    points: Callable
 
 
 def test_only_one_of_two_workers_converts(world, ann, bob, ask):
@@ -211,7 +246,7 @@ def test_what_has_ended_is_not_looked_at_again(ann, ask, monkeypatch):
     for step in (1, 2):
         ask(step)
         ann.import_(2)
-    assert [len(rows) for rows in looked] == [1, 1, 1, 1]
+    assert [len(rows) for rows in looked] == [1, 1, 0, 1, 1, 0]
     ann.import_()
     assert looked[-1] == []
 
@@ -226,6 +261,32 @@ def test_an_open_import_is_not_lost_behind_one_that_has_ended(ann, bob, made, as
     ann.converter.during = meanwhile
     ann.import_()
     assert steps(ann, made) == [1, 2]
+
+
+def test_organisations_take_turns_whoever_has_asked_for_more(ann, ask, model):
+    theirs = ann.application.on_behalf_of(STRANGER)
+    project = theirs.projects.create("rivals")
+    rival = theirs.experiments.create(
+        project.id, name="ppo", algorithm="PPO", source=CARTPOLE
+    )
+    mine = [ask(step) for step in (1, 2, 3)]
+    begun = []
+
+    def ask_too(_):
+        began = [now(ann, it) for it in mine]
+        begun.append([it.status is not Status.PENDING for it in began])
+        if len(begun) == 1:
+            order = ordered(format="sb3", step=1)
+            theirs.imports.request(rival.id, model, order)
+
+    ann.converter.during = ask_too
+    ann.import_()
+    assert begun == [
+        [True, False, False],
+        [True, False, False],  # theirs
+        [True, True, False],
+        [True, True, True],
+    ]
 
 
 # --- who is gone -------------------------------------------------------------------
@@ -272,16 +333,14 @@ def test_what_a_zombie_brings_is_refused(world, ann, bob, made, ask):
 def test_a_zombie_is_refused_at_the_last_moment_too(world, ann, bob, ask):
     """Its claim may be taken over after it has looked for the last time."""
     ask(score=1.0)
-    record = ann.core.metrics.record
 
-    def taken_over(*args, **said):
+    def taken_over():
         ann.importer._core = ann.core
         world.wait(LEASE)
         bob.converter.write = lambda folder: bundles.cartpole(folder, with_golden=False)
         bob.import_()
-        record(*args, **said)
 
-    ann.importer._core = but(ann.core, metrics=_Recording(taken_over))
+    at_the_last_moment(ann, taken_over)
     ann.import_()
     assert world.log("import").count("succeeded") == 1
     assert "failed" not in world.log("import")
@@ -290,9 +349,21 @@ def test_a_zombie_is_refused_at_the_last_moment_too(world, ann, bob, ask):
     assert succeeded.event == ImportSucceeded(bob.id, written.event.digest)
 
 
-class _Recording:
-    def __init__(self, record):
-        self.record = record
+def at_the_last_moment(worker, hook):
+    """Let `hook` be called just before a success is recorded."""
+    worker.importer._core = but(
+        worker.core, handler=_Handling(worker.core.handler, hook)
+    )
+
+
+class _Handling:
+    def __init__(self, handler, hook):
+        self.handler, self.hook = handler, hook
+
+    def handle(self, context, *changes):
+        if len(changes) == 2:
+            self.hook()
+        return self.handler.handle(context, *changes)
 
 
 def test_what_fails_for_a_zombie_fails_nothing(world, ann, bob, ask):
@@ -346,7 +417,9 @@ def test_workers_that_die_of_it_one_after_the_other_end_in_failed(world, ann, as
 
 
 @pytest.mark.parametrize("error", [Unavailable("locked."), StorageFull("full.")])
-def test_what_may_succeed_later_is_tried_again(ann, made, ask, error):
+def test_what_may_succeed_later_is_tried_again_after_a_while(
+    world, ann, made, ask, error
+):
     asked = ask()
 
     def fail_once(_):
@@ -358,18 +431,23 @@ def test_what_may_succeed_later_is_tried_again(ann, made, ask, error):
     waiting = now(ann, asked)
     assert (waiting.status, waiting.reason) == (Status.PENDING, str(error))
     ann.import_()
+    assert now(ann, asked).status is Status.PENDING, "not at once"
+    world.wait(TRY_AGAIN)
+    ann.import_()
     assert now(ann, asked).status is Status.SUCCEEDED
     assert steps(ann, made) == [10]
 
 
-def test_what_never_succeeds_is_given_up_with_the_reason(ann, ask):
+def test_what_never_succeeds_is_given_up_with_the_reason(world, ann, ask):
     asked = ask()
 
     def full(_):
         raise StorageFull("No space is left.")
 
     ann.converter.during = full
-    ann.import_(MOST_ATTEMPTS + 1)
+    for _ in range(MOST_ATTEMPTS + 1):
+        ann.import_()
+        world.wait(MOST_ATTEMPTS * TRY_AGAIN)
     assert now(ann, asked).reason == (
         "Gave up: 5 attempts to convert it did not end. No space is left."
     )
@@ -399,6 +477,7 @@ def test_a_success_that_cannot_be_recorded_is_made_again(world, ann, made, ask):
     ann.import_()
     assert now(ann, asked).status is Status.PENDING
     assert steps(ann, made) == []
+    world.wait(TRY_AGAIN)
     ann.import_()
     assert now(ann, asked).status is Status.SUCCEEDED
     (checkpoint,) = ann.use.experiments.checkpoints(made.id)
@@ -454,20 +533,22 @@ def test_another_checkpoint_at_the_same_step_is_not_overwritten(
     ann.use.experiments.add_checkpoint(made.id, step=10, path=other, fitness=1.0)
     before = ann.use.experiments.checkpoints(made.id)
     reason = fails(ann, ask(fitness=9.0))
-    assert reason == "Step 10 has another checkpoint already: delete it first."
+    assert reason.startswith("Step 10 has another checkpoint already")
     assert ann.use.experiments.checkpoints(made.id) == before
 
 
 def test_a_checkpoint_that_came_meanwhile_is_not_overwritten(ann, made, ask, tmp_path):
     other = bundles.cartpole(tmp_path / "other", with_golden=False)
 
-    def record(*_, **__):
-        ann.use.experiments.add_checkpoint(made.id, step=10, path=other)
-
-    ann.importer._core = but(ann.core, metrics=_Recording(record))
-    asked = ask(fitness=1.0)
+    at_the_last_moment(
+        ann,
+        lambda: ann.use.experiments.add_checkpoint(made.id, step=10, path=other),
+    )
+    asked = ask(fitness=99.0)
     ann.import_()
     assert "another checkpoint" in now(ann, asked).reason
+    (kept,) = ann.use.experiments.checkpoints(made.id)
+    assert kept.evaluation_score is None, "the score was of what is not there"
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
@@ -537,13 +618,11 @@ def test_what_is_cancelled_while_it_is_converted_ends_at_the_next_word(ann, made
 def test_what_is_cancelled_at_the_last_moment_leaves_no_checkpoint(ann, made, ask):
     asked = ask(fitness=1.0)
 
-    def record(*_, **__):
-        ann.use.imports.cancel(asked.id)
-
-    ann.importer._core = but(ann.core, metrics=_Recording(record))
+    at_the_last_moment(ann, lambda: ann.use.imports.cancel(asked.id))
     ann.import_()
     assert now(ann, asked).status is Status.CANCELLED
     assert steps(ann, made) == []
+    assert ann.use.experiments.metrics(made.id) == []
 
 
 def test_what_it_is_doing_is_told_where_it_is_done_and_nowhere_else(

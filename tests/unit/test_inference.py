@@ -183,6 +183,14 @@ def test_weights_that_answer_the_action_itself_are_taken_at_their_word(policy):
     refused(inference.get_action, model, body(obs=OBS, action_mask=np.ones((5, 2))))
 
 
+@pytest.mark.parametrize("parts", [[], [None], [[]], [to_base64(np.ones((5, 2)))] * 2])
+def test_a_list_of_masks_has_one_for_each_part_of_the_action(policy, parts):
+    for model in (policy, described(policy, action_space=MultiBinary(()))):
+        asked = body(obs=OBS, action_mask=parts)
+        error = refused(inference.get_action, model, asked)
+        assert error.field == "action_mask"
+
+
 # --- predict -----------------------------------------------------------------------
 
 
@@ -249,6 +257,13 @@ def test_a_prediction_is_not_sampled(regressor):
     assert caught.value.field == "mode"
 
 
+def test_a_large_body_of_few_parts_is_answered(policy):
+    rows = np.tile(OBS, (13_000, 1))
+    asked = body(obs=rows)
+    assert len(asked) > inference.LARGE_BODY_BYTES
+    assert len(json.loads(inference.get_action(policy, asked))["action"]) > len(rows)
+
+
 def test_a_body_of_too_many_parts_is_refused_before_it_is_decoded(policy):
     many = b'{"obs": [' + b"[]," * inference.MOST_PARTS + b"[]]}"
     many += b" " * inference.LARGE_BODY_BYTES
@@ -260,6 +275,17 @@ def test_each_kind_of_model_has_its_own_call(policy, regressor):
     assert str(error) == "This deployment acts: call get_action, not predict."
     error = refused(inference.get_action, regressor, body(obs=OBS))
     assert str(error) == "This deployment predicts: call predict, not get_action."
+
+
+def test_rule_52_a_language_model_neither_acts_nor_predicts(regressor):
+    manifest = evolve(regressor.manifest, family=Family.LLM)
+    language_model = evolve(regressor, manifest=manifest)
+    inputs = bundles.observations(1, 3)
+    for call, request in (
+        (inference.predict, body(inputs=inputs)),
+        (inference.get_action, body(obs=OBS)),
+    ):
+        assert "language model" in str(refused(call, language_model, request))
 
 
 @pytest.mark.parametrize(

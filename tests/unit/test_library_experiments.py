@@ -55,7 +55,7 @@ def test_one_call_takes_a_file_to_a_checkpoint_that_can_go_live(
     checkpoint = arena.experiments.import_checkpoint(
         made,
         model,
-        source="sb3",
+        format="sb3",
         step=7,
         spaces={"action_space": None},
         algorithm="PPO",
@@ -66,8 +66,8 @@ def test_one_call_takes_a_file_to_a_checkpoint_that_can_go_live(
     )
     assert [checkpoint] == arena.experiments.checkpoints(made)
     assert (checkpoint.step, checkpoint.evaluation_score) == (7, 2.0)
-    ((source, files, options),) = converter.orders
-    assert (source, options) == (Format.SB3, Options("PPO", channels_last=True))
+    ((of, files, options),) = converter.orders
+    assert (of, options) == (Format.SB3, Options("PPO", channels_last=True))
     assert files.keys() == {"model", "spaces.json"}
     agent = arena.agents.create("balancer", made, checkpoint=best())
     assert arena.agents.connect(agent.id).deployment.connected
@@ -88,7 +88,7 @@ def test_what_is_being_done_is_told(arena, converter, model):
 
     converter.during = during
     arena.experiments.import_checkpoint(
-        experiment(arena), model, source="sb3", step=1, progress=hear
+        experiment(arena), model, format="sb3", step=1, progress=hear
     )
     assert "exporting" in told
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_converted_is_refused_with_the_reason(arena, converter, m
     converter.during = refuse
     with pytest.raises(Rejected, match="TorchScript"):
         arena.experiments.import_checkpoint(
-            experiment(arena), model, source="torch", step=1
+            experiment(arena), model, format="torch", step=1
         )
 
 
@@ -114,7 +114,7 @@ def test_what_somebody_cancels_is_told(arena, converter, model):
 
     converter.during = cancel
     with pytest.raises(Conflict, match="cancelled"):
-        arena.experiments.import_checkpoint(made, model, source="sb3", step=1)
+        arena.experiments.import_checkpoint(made, model, format="sb3", step=1)
 
 
 def test_a_checkpoint_that_is_deleted_at_once_is_told(
@@ -131,7 +131,7 @@ def test_a_checkpoint_that_is_deleted_at_once_is_told(
 
     monkeypatch.setattr(kind, "wait", deleting)
     with pytest.raises(NotFound, match="deleted"):
-        arena.experiments.import_checkpoint(made, model, source="sb3", step=1)
+        arena.experiments.import_checkpoint(made, model, format="sb3", step=1)
 
 
 def test_without_anybody_who_converts_it_stays_for_the_next_start(tmp_path, model):
@@ -140,7 +140,7 @@ def test_without_anybody_who_converts_it_stays_for_the_next_start(tmp_path, mode
         made = experiment(arena)
         with pytest.raises(Unavailable, match="Pending still"):
             arena.experiments.import_checkpoint(
-                made, model, source="sb3", step=1, timeout_s=0.05
+                made, model, format="sb3", step=1, timeout_s=0.05
             )
     arena, _ = opened(store, serve=False)
     with arena:

@@ -3,6 +3,7 @@
 What runs in it here is `confined_tasks/misbehaving.py`, which tries.
 """
 
+import ctypes
 import errno
 import json
 import logging
@@ -24,7 +25,7 @@ from attrs import evolve
 from arena_core.adapters.confined import seccomp
 from arena_core.adapters.confined.confinement import WALLS, Limits, _Refusal
 from arena_core.adapters.confined.messages import Ended, Failed
-from arena_core.adapters.confined.processes import Task, run
+from arena_core.adapters.confined.processes import Task, _check_folder, run
 from arena_core.adapters.converters.process import _clear
 from arena_core.domain.errors import Rejected, StorageFull, TooLarge, Unavailable
 
@@ -64,6 +65,17 @@ def outcome(task, limits=LIMITS):
 
 def test_what_converters_do_is_still_possible(task):
     assert outcome(task("work_as_usual")) == {"thread": "np.True_"}
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_libraries_find_a_folder_for_what_they_keep(
+    task, relative, tmp_path, monkeypatch
+):
+    found = task("find_folders")
+    if relative:
+        monkeypatch.chdir(tmp_path)
+        found = evolve(found, folder=found.folder.relative_to(tmp_path))
+    assert outcome(found) == {"temporary": "True", "cache": "None", "file": "True"}
 
 
 @linux
@@ -133,7 +145,6 @@ def test_it_writes_in_its_own_folder_only(task, tmp_path):
     (order / "model").write_text("as it was")
     outcomes = outcome(task("write_elsewhere", readable=[order], elsewhere=str(order)))
     assert outcomes.pop("here") == "1"
-    assert outcomes.pop("folder_here") == "None"
     assert set(outcomes.values()) == {"PermissionError"}
     assert (order / "model").read_text() == "as it was"
     assert len(list(order.iterdir())) == 1
@@ -144,6 +155,19 @@ def test_it_can_harm_no_other_process_and_not_raise_its_limits(task):
     outcomes = outcome(task("harm_others"))
     assert outcomes.pop("kill_itself") == "'done'"
     assert set(outcomes.values()) <= {"PermissionError", "OSError", "ValueError"}
+
+
+@linux
+def test_it_can_take_nothing_that_no_limit_counts(task):
+    outcomes = outcome(task("hoard"))
+    assert outcomes.pop("nameless_too") == "OSError"
+    assert set(outcomes.values()) == {"PermissionError"}
+
+
+@linux
+def test_it_can_reach_nobody_by_other_ways(task):
+    outcomes = outcome(task("reach_by_other_ways"))
+    assert set(outcomes.values()) == {"PermissionError"}
 
 
 # --- limits ----------------------------------------------------------------------
@@ -210,11 +234,43 @@ def test_it_is_ended_when_it_makes_too_many_files(task):
         run(task("fill_the_folder", chunk=0), LIMITS, nothing)
 
 
-def test_it_is_ended_when_it_nests_folders(task):
-    nesting = task("nest_folders")
+def test_folders_that_are_too_deep_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1_200):
+        os.mkdir("deeper")  # noqa: PTH102 -- where it is now
+        os.chdir("deeper")
     with pytest.raises(Ended, match=r"nested folders too deep|1000 files"):
-        run(nesting, LIMITS, nothing)
-    _clear(nesting.folder)  # which the tests' own cleaning could not do
+        _check_folder(tmp_path, LIMITS)
+    _clear(tmp_path)  # which the tests' own cleaning could not do
+
+
+def test_a_folder_that_hides_what_is_in_it_is_found(tmp_path):
+    (tmp_path / "hidden").mkdir(mode=0o300)
+    with pytest.raises(Ended, match="nobody can look into"):
+        _check_folder(tmp_path, LIMITS)
+
+
+@linux
+def test_it_is_ended_when_it_starts_too_many_threads(task):
+    with pytest.raises(Ended, match="1000 threads"):
+        run(task("start_threads"), LIMITS, nothing)
+
+
+def test_what_it_writes_at_the_very_end_is_counted_too(task):
+    limits = evolve(LIMITS, folder_bytes=1 << 20)
+    with pytest.raises(Ended, match="1 MiB"):
+        run(task("write_at_the_end", size=1 << 21), limits, nothing)
+
+
+@linux
+def test_room_that_is_reserved_is_counted_too(tmp_path):
+    with (tmp_path / "file").open("wb") as file:
+        keep_size = 1
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.fallocate(file.fileno(), keep_size, *map(ctypes.c_long, (0, 1 << 21))):
+            pytest.skip("this file system reserves nothing")
+    with pytest.raises(Ended, match="1 MiB"):
+        _check_folder(tmp_path, evolve(LIMITS, folder_bytes=1 << 20))
 
 
 def test_it_may_crash(task):
@@ -418,11 +474,13 @@ ME, OTHER = os.getpid(), os.getpid() + 1
 CALLS = {
     "x86_64": {
         "read": 0, "mmap": 9, "clone": 56, "clone3": 435, "kill": 62, "tgkill": 234,
-        "prlimit": 302, "socket": 41, "execve": 59,
+        "prlimit": 302, "socket": 41, "execve": 59, "openat": 257, "openat2": 437,
+        "fcntl": 72, "ioctl": 16,
     },
     "aarch64": {
         "read": 63, "mmap": 222, "clone": 220, "clone3": 435, "kill": 129,
-        "tgkill": 131, "prlimit": 261, "socket": 198, "execve": 221,
+        "tgkill": 131, "prlimit": 261, "socket": 198, "execve": 221, "openat": 56,
+        "openat2": 437, "fcntl": 25, "ioctl": 29,
     },
 }  # fmt: skip
 
@@ -446,6 +504,16 @@ def test_the_filter_means_what_it_should_on_each_machine(name):
     assert verdict(machine, calls["prlimit"], 0, 9, 1) == REFUSED
     assert verdict(machine, calls["prlimit"], 0, 9, 1 << 32) == REFUSED
     assert verdict(machine, 0x4000_0000 | calls["socket"]) == REFUSED
+    assert verdict(machine, calls["openat"], 0, 0, 0o2_200_102) == ALLOWED
+    assert verdict(machine, calls["openat"], 0, 0, 0o20_200_002) == REFUSED
+    assert verdict(machine, calls["openat2"]) == UNKNOWN
+    for harmless in (0, 1, 2, 3, 4, 9, 1030):
+        assert verdict(machine, calls["fcntl"], 0, harmless) == ALLOWED
+    for signalling in (8, 10, 15, 1024, 1026):
+        assert verdict(machine, calls["fcntl"], 0, signalling) == REFUSED
+    assert verdict(machine, calls["ioctl"], 0, 0x5401) == ALLOWED
+    assert verdict(machine, calls["ioctl"], 0, 0x4030_5828) == REFUSED
+    assert verdict(machine, calls["ioctl"], 0, 0x4030_582A) == REFUSED
 
 
 @pytest.mark.parametrize("name", ["x86_64", "aarch64"])

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from arena_core.adapters.blobs.memory import MemoryBlobStore
 from arena_core.application.bundles import check
 from arena_core.application.loading import Runtimes, assemble
+from arena_core.application.loading import load as load_stored
 from arena_core.application.models import Model
+from arena_core.application.policies import MOST_ANSWER_BYTES
 from arena_core.domain.checkpoint import (
     Box,
     Head,
@@ -21,7 +24,7 @@ from arena_core.domain.checkpoint import (
     Signature,
     TensorSpec,
 )
-from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.errors import Rejected, TooLarge, Unavailable
 from arena_core.domain.ids import Digest
 from arena_core.domain.values import Family
 from unit.calls import action, ask, refusal
@@ -295,6 +298,16 @@ def test_what_is_loaded_already_is_closed_when_the_rest_cannot_be(tmp_path):
     assert [runtime.closed for runtime in opened] == [True]
 
 
+def test_a_model_that_is_held_stays_open_though_its_trace_cannot_be_replayed(tmp_path):
+    folder = bundles.cartpole(tmp_path)
+    obs = bundles.observations(1, 4)
+    bundles.write_golden(folder, {"obs": obs, "outputs/logits": obs})
+    blobs, held = MemoryBlobStore(), load(folder)
+    with pytest.raises(Rejected, match="must hold obs and action"):
+        load_stored(blobs, RUNTIMES, blobs.put(folder), held)
+    assert len(action(held, obs=obs)) == 1
+
+
 def _content(folder, name):
     return (folder / name).read_bytes()
 
@@ -322,3 +335,21 @@ def test_the_keys_of_the_first_clients_are_accepted_with_nulls(tmp_path, write, 
     model = load(write(tmp_path))
     nulls = {"hidden_state": None, "action_mask": None, "batch_size": 1}
     assert set(ask(model, obs=seen, **nulls)) <= {"action", "hidden_state"}
+
+
+def test_a_small_request_cannot_ask_for_a_huge_answer(tmp_path):
+    """Every row of a recurrent policy is answered with all that it remembers."""
+    wide = shapes.Recurrent(observed=1, width=4096)
+    folder = tmp_path / "wide"
+    shapes.recurrent_policy(folder)
+    described = bundles.manifest(folder) | wide.manifest()
+    bundles.write_manifest(folder, described)
+    (folder / "policy.onnx").write_bytes(wide.onnx())
+    (folder / "golden.npz").unlink()
+    model = load(folder)
+    most = MOST_ANSWER_BYTES // (4 * 4096 + 4 * 3)
+    rows = np.zeros((most + 1, 1), "int8")
+    with pytest.raises(TooLarge, match=f"takes {most} at most") as caught:
+        ask(model, obs=rows)
+    assert caught.value.field == "obs"
+    assert ask(model, obs=rows[:3])["hidden_state"]["h"].shape == (3, 1, 4096)

@@ -1,6 +1,7 @@
 """ONNX models become bundles that answer as the standard's reference does."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -54,6 +55,13 @@ def converted(folder):
 
 def policy_of(converted):
     return manifests.parse(json.dumps(converted.checkpoint).encode()).policy
+
+
+def test_what_the_page_shows_is_enough(order):
+    page = (CHECKPOINTS.parents[1] / "docs" / "import.md").read_text()
+    (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert json.loads(shown) == SAID
+    assert policy_of(converted(order(models.policy(), SAID))).head is Head.LOGITS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -189,6 +197,31 @@ def test_unsafe_models_are_refused_before_anything_runs(model, order):
 )
 def test_models_that_do_not_answer_row_by_row_are_refused(model, order):
     refused(convert, order(model, SAID))
+
+
+JUNK = {
+    "nothing": b"",
+    "text": b"no model",
+    "cut off": models.policy()[:-1],
+    "TorchScript": (CHECKPOINTS / "torch_files" / "script.pt").read_bytes(),
+    "a state dict": (CHECKPOINTS / "torch_files" / "tensors.pt").read_bytes(),
+}
+
+
+@pytest.mark.parametrize("content", JUNK.values(), ids=JUNK)
+def test_what_is_no_model_is_refused_before_anything_is_asked_of_it(content, order):
+    folder = order(content, {})
+    (folder / SPACES_FILE).unlink()
+    refusal = refused(convert, folder)
+    assert "is no ONNX model" in str(refusal)
+    assert "with the format onnx" in str(refusal)
+    assert refusal.field == "weights"
+
+
+def test_a_model_alone_is_refused_with_the_file_to_write(order):
+    folder = order(models.policy(), {})
+    (folder / SPACES_FILE).unlink()
+    assert refused(convert, folder).field == "spaces.json"
 
 
 def test_a_model_that_names_its_outputs_keeps_their_names(order):

@@ -61,7 +61,7 @@ BY_ID = {
     ),
     "experiments.metrics": lambda use, there: use.experiments.metrics(there.experiment),
     "imports.request": lambda use, there: use.imports.request(
-        there.experiment, there.file, ordered(source="sb3", step=1)
+        there.experiment, there.file, ordered(format="sb3", step=1)
     ),
     "imports.list": lambda use, there: use.imports.list(there.experiment),
     "imports.get": lambda use, there: use.imports.get(there.import_),
@@ -123,7 +123,7 @@ class There:
         self.token = scene.use.tokens.issue(name="laptop", user="ann").view.id
         self.bundle = scene.bundle()
         self.file = self.bundle / "checkpoint.json"
-        order = ordered(source="sb3", step=1)
+        order = ordered(format="sb3", step=1)
         self.import_ = scene.use.imports.request(self.experiment, self.file, order).id
 
 

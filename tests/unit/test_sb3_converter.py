@@ -266,11 +266,12 @@ def test_only_the_keys_that_were_normalised_are(converted):
     assert list(converted("ppo_dict")[0].policy.normalisers) == ["vector"]
 
 
-def test_without_its_statistics_a_policy_answers_otherwise(converted):
-    manifest, parts = converted("ppo_pendulum_normalized", statistics=None)
-    assert not manifest.policy.normalisers
-    with pytest.raises(AssertionError):
-        check_answers(Served(manifest, parts), recorded("ppo_pendulum_normalized"))
+def test_a_policy_that_was_trained_on_normalised_observations_needs_statistics(
+    converted,
+):
+    with pytest.raises(Rejected, match="trained with VecNormalize") as caught:
+        converted("ppo_pendulum_normalized", statistics=None)
+    assert caught.value.field == "statistics"
 
 
 def test_statistics_of_another_policy_are_refused(converted):
@@ -280,8 +281,11 @@ def test_statistics_of_another_policy_are_refused(converted):
 
 
 def test_statistics_that_are_none_are_refused(converted):
-    with pytest.raises(Rejected, match="not those of a VecNormalize"):
-        converted("ppo_cartpole", statistics=pickle.dumps({"mean": 0}))
+    for file in (pickle.dumps({"mean": 0}), b"", b"mean, variance", b"\x80\x04"):
+        with pytest.raises(Rejected, match="save it with VecNormalize.save") as caught:
+            converted("ppo_cartpole", statistics=file)
+        assert "statistics file" in str(caught.value)
+        assert caught.value.field == "statistics"
 
 
 # --- images ----------------------------------------------------------------------

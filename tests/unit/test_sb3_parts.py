@@ -193,5 +193,5 @@ def test_statistics_may_be_clipped_nowhere():
     ],
 )
 def test_statistics_that_are_damaged_are_refused(changes):
-    with pytest.raises(Rejected, match="not those of a VecNormalize"):
+    with pytest.raises(Rejected, match="not that of a VecNormalize"):
         statistics.read(saved(**changes))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -159,6 +160,13 @@ REFUSED = {
     "a space that begins elsewhere": (
         with_attributes("ppo_cartpole", action_space=space("Discrete", n=2, start=1)),
         "action_space does not begin at 0",
+    ),
+    "actions that are whole numbers in a Box": (
+        with_attributes(
+            "ppo_pendulum_sde",
+            action_space=pickle.dumps(spaces.Box(-2, 2, (1,), np.int64)),
+        ),
+        "action_space is a Box of int64, for which Stable-Baselines3 answers",
     ),
     "more choices than fit": (
         with_attributes("ppo_cartpole", observation_space=space("Discrete", n=2**62)),

@@ -220,7 +220,7 @@ def test_where_it_comes_from_is_told(order):
         ("old", {"action_space": {"type": "MultiBinary", "shape": [4]}}, "head"),
         ("old", {"head": "output"}, "head"),
         ("old", {"outputs": ["a", "b"]}, "outputs"),
-        ("old", {"surprise": 1}, None),
+        ("old", {"surprise": 1}, "spaces.json"),
         ("old", {"observation_space": ONE_OF_THREE}, "observation_space"),
         ("old", {"normaliser": {"mean": [0], "variance": [1]}}, "normaliser.mean"),
         ("old", {"action_transform": {"squash": "tanh"}}, "action_transform"),
@@ -230,7 +230,7 @@ def test_where_it_comes_from_is_told(order):
             ONE_OF_THREE] * 4}}, "observation_space"),
         ("lstm", {"hidden_state": [{"input": "h", "output": "h"}],
                   "outputs": ["a", "b", "c"]}, "hidden_state"),
-        ("lstm", {"hidden_state": [{"input": "h"}]}, "hidden_state 0"),
+        ("lstm", {"hidden_state": [{"input": "h"}]}, "spaces.json.hidden_state 0"),
         ("several", {"observation_space": {"type": "Tuple", "spaces": [
             ONE_OF_THREE] * 3}}, "observation_space"),
     ],
@@ -245,7 +245,11 @@ def test_what_is_missing_or_wrong_is_named_with_what_to_write(
 def test_a_model_alone_is_refused_with_the_file_to_write(order):
     folder = order("old", {})
     (folder / SPACES_FILE).unlink()
-    assert "spaces.json is missing" in str(refused(convert, folder))
+    refusal = refused(convert, folder)
+    assert "spaces.json is missing" in str(refusal)
+    assert refusal.field == "spaces.json"
+    for said in ("--spaces FILE", "observation_space", "action_space", "algorithm"):
+        assert said in str(refusal)
 
 
 def test_axes_cannot_be_moved_in_a_finished_program(order):
@@ -302,11 +306,58 @@ def test_a_program_that_does_not_answer_row_by_row_is_refused(nodes, order):
 @pytest.mark.parametrize("file", ["script.pt", "module.pt", "tensors.pt", "legacy.pt"])
 def test_other_files_of_torch_are_refused_with_what_to_do(file, order):
     content = (CHECKPOINTS / "torch_files" / file).read_bytes()
-    refusal = refused(convert, order(content, said_of("old")))
+    folder = order(content, {})
+    (folder / SPACES_FILE).unlink()
+    refusal = refused(convert, folder)
     assert "torch.export.save" in str(refusal)
-    assert "--from onnx" in str(refusal)
-    if file == "script.pt":
-        assert "TorchScript" in str(refusal)
+    assert "with the format onnx" in str(refusal)
+    what = "is TorchScript" if file == "script.pt" else "is a pickle"
+    assert what in str(refusal)
+
+
+JUNK = {
+    "nothing": b"",
+    "text": b"import torch\n",
+    "another model": (CHECKPOINTS / "onnx" / "lstm.onnx").read_bytes(),
+}
+
+
+@pytest.mark.parametrize("content", JUNK.values(), ids=JUNK)
+def test_what_is_no_model_is_refused_before_anything_is_asked_of_it(content, order):
+    folder = order(content, {})
+    (folder / SPACES_FILE).unlink()
+    refusal = refused(convert, folder)
+    assert "is no program of torch" in str(refusal)
+    assert refusal.field == "weights"
+
+
+def test_torchscript_is_refused_by_the_parts_of_its_archive(order):
+    script = io.BytesIO()
+    with zipfile.ZipFile(script, "w") as archive:
+        for name in ("data.pkl", "code/__torch__.py", "constants.pkl"):
+            archive.writestr(f"policy/{name}", b"")
+    folder = order(script.getvalue(), {})
+    (folder / SPACES_FILE).unlink()
+    assert "is TorchScript" in str(refused(convert, folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is not JSON"),
+        ("spaces", "is not JSON"),
+        ("[" * 100 + "]" * 100, "is nested too deeply"),
+        ("[]", "Expected object, got array"),
+        ('{"surprise": 1}', "unknown field surprise"),
+    ],
+)
+def test_a_broken_description_is_called_by_its_name(text, why, order):
+    folder = order("old", {})
+    (folder / SPACES_FILE).write_text(text)
+    refusal = refused(convert, folder)
+    assert str(refusal).startswith("The spaces.json is ")
+    assert why in str(refusal)
+    assert refusal.field == "spaces.json"
 
 
 def test_a_program_of_an_old_torch_is_refused(order):

@@ -82,9 +82,9 @@ class Converter:
     during: Callable[[Report], None] = lambda report: None  # noqa: ARG005
     orders: list[tuple[Format, dict[str, bytes], Options]] = field(factory=list)
 
-    def __call__(self, source, order, bundle, options, report):
+    def __call__(self, of, order, bundle, options, report):
         files = {path.name: path.read_bytes() for path in order.iterdir()}
-        self.orders.append((source, files, options))
+        self.orders.append((of, files, options))
         assert not bundle.exists()
         report("reading the weights")
         self.during(report)

@@ -129,7 +129,8 @@ def _inflated(raw: BinaryIO, limits: Limits) -> Stream:
         if head.startswith(magic):
             raise Rejected(
                 f"The archive is a {name} file, which is not read here: "
-                "send a tar archive, plain or compressed with gzip."
+                "send a tar archive, plain or compressed with gzip, or import it if "
+                "training code has saved it."
             )
     most_bytes = limits.total_bytes + limits.members * 4 * BLOCK_BYTES + _OVERHEAD_BYTES
     if not head.startswith(_GZIP):

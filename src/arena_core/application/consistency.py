@@ -100,10 +100,11 @@ def _check_decoder(manifest: Manifest) -> None:
         return
     inputs = manifest.decoder.signature.inputs
     latent = manifest.policy.signature.outputs[0]
-    if len(inputs) != 1 or inputs[0].shape != latent.shape:
+    wanted = (latent.dtype, latent.shape)
+    if [(spec.dtype, spec.shape) for spec in inputs] != [wanted]:
         raise Rejected(
-            "The decoder must have one input, of the shape of the policy's first "
-            "output.",
+            "The decoder must have one input, of the dtype and the shape of the "
+            "policy's first output.",
             field="decoder.signature.inputs",
         )
 

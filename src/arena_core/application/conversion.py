@@ -25,7 +25,7 @@ TRACE_FILE = "golden.npz"
 
 
 class Format(Enum):
-    """Where a foreign checkpoint comes from."""
+    """How a foreign checkpoint was saved."""
 
     SB3 = "sb3"
     AGILERL = "agilerl"
@@ -38,7 +38,7 @@ class Options:
     """What whoever converts may say about it."""
 
     algorithm: str | None = None
-    """Its algorithm, where the file does not say; None: as it says."""
+    """Its algorithm, in place of what the files say; None: as they say."""
     channels_last: bool = False
     """Whether callers send images as (height, width, channels), though the network
     was trained on (channels, height, width)."""
@@ -75,7 +75,7 @@ class Converter(Protocol):
 
     def __call__(
         self,
-        source: Format,
+        format: Format,  # noqa: A002 -- the field's word
         order: Path,
         bundle: Path,
         options: Options,

@@ -7,9 +7,11 @@ is never opened in this process: the converter has one of its own.
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from arena_core.application import orders
 from arena_core.application.conversion import Converter, Format, Options
@@ -19,7 +21,7 @@ from arena_core.application.ports import Context, Presence, Query, Row
 from arena_core.application.progress import Progress
 from arena_core.application.session import Core
 from arena_core.domain import checkpoint_import, experiment
-from arena_core.domain.checkpoint_import import OPEN, Import
+from arena_core.domain.checkpoint_import import OPEN, Import, Status
 from arena_core.domain.errors import (
     ConcurrentWrite,
     Conflict,
@@ -28,7 +30,7 @@ from arena_core.domain.errors import (
     Rejected,
     Unavailable,
 )
-from arena_core.domain.ids import WorkerId
+from arena_core.domain.ids import OrganisationId, WorkerId
 from arena_core.domain.values import one_of, system
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(minutes=15)
 """Longer than any conversion may take."""
 MOST_ATTEMPTS = 5
+TRY_AGAIN = timedelta(seconds=10)
+"""How long an import waits, times its attempts, when something was not to be had."""
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class _StoppedError(Exception):
@@ -65,17 +70,29 @@ class Importer:
         self._pass = threading.Lock()
         self._stopping = threading.Event()
         self._ended_up_to = 0
+        self._scored: set[UUID] = set()
+        self._not_before: dict[UUID, datetime] = {}
 
     def stop(self) -> None:
         """End what is being done; it is Pending again.  Safe to call twice."""
         self._stopping.set()
 
     def reconcile(self) -> None:
-        """Look at every import that has not ended, and do what is outstanding."""
+        """Look at every import that has not ended, and do what is outstanding.
+
+        Organisations take turns, those that ask meanwhile too: the many orders of one
+        must not keep the others waiting for hours.
+        """
+        attended: set[UUID] = set()
+        turns: Counter[OrganisationId] = Counter()
         with self._pass:
-            for row in self._open():
-                if self._stopping.is_set():
+            while not self._stopping.is_set():
+                left = [row for row in self._open() if row.id not in attended]
+                if not left:
                     return
+                row = min(left, key=lambda row: turns[row.organisation])
+                attended.add(row.id)
+                turns[row.organisation] += 1
                 self._attend(row)
 
     def _open(self) -> list[Row]:
@@ -91,6 +108,9 @@ class Importer:
             checkpoint_import.KIND, organisation=None, after=self._ended_up_to
         )
         rows = self._core.views.rows.find(query)
+        for row in rows:
+            if row.state.status is Status.SUCCEEDED:
+                self._score(row.state, row.position)
         found = [row for row in rows if row.state.status in OPEN]
         if found:
             self._ended_up_to = found[0].created_position - 1
@@ -103,6 +123,8 @@ class Importer:
         lost = self._lost_worker(state)
         if lost is not None:
             self._interrupt(row, lost, "The process that converted it has ended.")
+        elif self._core.clock() < self._not_before.get(row.id, BEGINNING):
+            return
         elif checkpoint_import.react(state, self._core.clock()) is not None:
             self._take_on(row)
 
@@ -140,6 +162,7 @@ class Importer:
         except _MovedOnError:
             log.info("Import %s has moved on meanwhile", claimed.id)
         except (Unavailable, ConcurrentWrite) as error:
+            self._not_before[row.id] = self._core.clock() + TRY_AGAIN * claimed.claims
             self._interrupt(row, self._worker, str(error))
         except (Rejected, Conflict, NotFound, Corrupt) as error:
             self._fail(row, claimed, str(error))
@@ -154,19 +177,36 @@ class Importer:
             state = self._experiment(claimed)
             checkpoint = keep(core, bundle, order.step, state)
         report("recording it")
-        measured = points(order.step, order.scores.training, order.scores.evaluation)
-        if measured:
-            # Before the event, for what comes after it might never come.
-            head = core.store.head()
-            core.metrics.record(claimed.experiment_id, measured, log_position=head)
         succeeded = checkpoint_import.SucceedImport(
             self._worker, claimed.claims, checkpoint.digest
         )
-        core.handler.handle(
+        handled = core.handler.handle(
             self._context(row),
             Change(checkpoint_import, row.id, succeeded),
             Change(experiment, claimed.experiment_id, checkpoint),
         )
+        self._score(handled.states[row.id], handled.position)
+
+    def _score(self, succeeded: Import, position: int) -> None:
+        """Record the scores that came with the order, unless they are there.
+
+        After the event, for scores of what did not succeed would be another
+        checkpoint's; and again in each new process, for this one may end between.
+        """
+        if succeeded.id in self._scored:
+            return
+        step, scores = succeeded.order.step, succeeded.order.scores
+        measured = points(step, scores.training, scores.evaluation)
+        known = {
+            (point.step, point.name)
+            for point in self._core.metrics.points(succeeded.experiment_id)
+        }
+        missing = [it for it in measured if (it.step, it.name) not in known]
+        if missing:
+            self._core.metrics.record(
+                succeeded.experiment_id, missing, log_position=position
+            )
+        self._scored.add(succeeded.id)
 
     def _converted(
         self, claimed: Import, folder: Path, report: Callable[[str], None]
@@ -175,9 +215,9 @@ class Importer:
         report("laying out the files")
         self._experiment(claimed)
         orders.take_out(self._core.blobs, claimed.files.digest, folder / "order")
-        source = one_of(Format, claimed.order.source, field="source")
+        of = one_of(Format, claimed.order.format, field="format")
         options = Options(claimed.order.algorithm, claimed.order.channels_last)
-        self._convert(source, folder / "order", folder / "bundle", options, report)
+        self._convert(of, folder / "order", folder / "bundle", options, report)
         return folder / "bundle"
 
     def _reporting(self, claimed: Import) -> Callable[[str], None]:

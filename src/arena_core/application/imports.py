@@ -44,7 +44,7 @@ def has_ended(found: ImportView) -> bool:
 
 def ordered(  # noqa: PLR0913 -- what can be declared
     *,
-    source: Format | str,
+    format: Format | str,  # noqa: A002 -- the field's word
     step: int,
     algorithm: str | None = None,
     channels_last: bool = False,
@@ -54,7 +54,7 @@ def ordered(  # noqa: PLR0913 -- what can be declared
     """Return what is ordered.  Raises `Rejected` if it cannot be."""
     metric_points.check_step(step)
     metric_points.check(keeping.points(step, score, fitness))
-    declared = one_of(Format, source, field="source").value
+    declared = one_of(Format, format, field="format").value
     scores = Scores(score, fitness)
     return Order(declared, index(step), algorithm, channels_last, scores)
 

@@ -6,8 +6,9 @@ agents, observations, masks, hidden states and actions are objects by agent.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -98,19 +99,36 @@ class Asked(NamedTuple):
     dead: tuple[str, ...] = ()
 
 
+class Understood(NamedTuple):
+    """A request that was read, and has yet to be answered."""
+
+    rows: int
+    answer: Callable[[], bytes]
+    """Does the work, and returns the body."""
+
+
 def get_action(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
     """Answer a `get_action` request.  Raises `Rejected` for a bad one.
 
     Raises `Conflict` for the hidden state of other weights.
     """
+    return begin_action(model, body, choice).answer()
+
+
+def begin_action(model: Model, body: bytes, choice: Choice) -> Understood:
+    """Read a `get_action` request, as far as that is quick."""
     asked = read_action_request(model, body)
+    rows = sum(turn.rows for turn in asked.turns.values())
+    return Understood(rows, partial(_act, model, asked, choice))
+
+
+def _act(model: Model, asked: Asked, choice: Choice) -> bytes:
     return action_answer(model, asked, model.act(asked.turns, choice.random()))
 
 
 def read_action_request(model: Model, body: bytes) -> Asked:
     """Return what a request asks.  Raises `Rejected` or `Conflict`."""
-    if not model.acts:
-        raise Rejected("This deployment predicts: call predict, not get_action.")
+    _check_route(model, "get_action")
     return understood(model, _decoded(_ACTION, body), _leaf)
 
 
@@ -251,9 +269,10 @@ def _joined(
     field: str,
 ) -> Array:
     widths = space.nvec if isinstance(space, MultiDiscrete) else spaces.scores(space)
-    fits = 0 < len(parts) == len(widths)
-    arrays = [decode(part, field) for part in parts] if fits else []
-    if [array.shape for array in arrays] != [(rows, width) for width in widths]:
+    are_as_many = 0 < len(parts) == len(widths)
+    arrays = [decode(part, field) for part in parts] if are_as_many else []
+    shapes = [array.shape for array in arrays]
+    if not shapes or shapes != [(rows, width) for width in widths]:
         raise Rejected(
             f"The {field} must be one array, or a list of one for each part of the "
             f"action, of {rows} rows like the observations.",
@@ -272,9 +291,19 @@ def _encoded(arrays: Mapping[str, Array]) -> dict[str, str]:
 
 def predict(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
     """Answer a `predict` request.  Raises `Rejected` for a bad one."""
+    return begin_prediction(model, body, choice).answer()
+
+
+def begin_prediction(model: Model, body: bytes, choice: Choice) -> Understood:
+    """Read a `predict` request, as far as that is quick."""
     if choice != GREEDY:
         raise Rejected("A prediction is not sampled: leave mode out.", field="mode")
     observed = read_predict_request(model, body)
+    rows = len(next(iter(observed.values())))
+    return Understood(rows, partial(_predict, model, observed))
+
+
+def _predict(model: Model, observed: Arrays) -> bytes:
     begun = time.perf_counter()
     results, _ = model.predict(observed)
     return predict_answer(results, (time.perf_counter() - begun) * 1000)
@@ -282,8 +311,7 @@ def predict(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
 
 def read_predict_request(model: Model, body: bytes) -> Arrays:
     """Return the arrays that a request holds.  Raises `Rejected`."""
-    if model.acts:
-        raise Rejected("This deployment acts: call get_action, not predict.")
+    _check_route(model, "predict")
     request = _decoded(_PREDICT, body)
     return model.single.observe(request.inputs, _leaf, field="inputs")
 
@@ -319,6 +347,17 @@ def status(model: Model, *, deployment_id: str, instance_id: str) -> bytes:
             },
         }
     )
+
+
+def _check_route(model: Model, called: str) -> None:
+    """Refuse a call that is not the one of the checkpoint's family."""
+    family = model.manifest.family
+    if family is Family.LLM:
+        raise Rejected(f"This deployment is a language model: {called} is not for it.")
+    if model.acts and called != "get_action":
+        raise Rejected(f"This deployment acts: call get_action, not {called}.")
+    if not model.acts and called != "predict":
+        raise Rejected(f"This deployment predicts: call predict, not {called}.")
 
 
 def _decoded(decoder: msgspec.json.Decoder[R], body: bytes) -> R:

@@ -132,8 +132,7 @@ class Model:
         results = outputs[policy.first]
         if self.decoder is not None:
             signature = self.decoder.signature
-            latent = results.astype(signature.inputs[0].dtype, copy=False)
-            decoded = self.decoder.run({signature.inputs[0].name: latent})
+            decoded = self.decoder.run({signature.inputs[0].name: results})
             results = decoded[signature.outputs[0].name]
             if not np.isfinite(results).all():
                 raise Unavailable("The decoder answered with a number not finite.")

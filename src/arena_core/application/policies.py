@@ -1,5 +1,6 @@
 """One policy that is loaded: from observations to what its weights say."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,8 +22,11 @@ from arena_core.domain.checkpoint import (
     TensorSpec,
     Tuple,
 )
-from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.errors import Rejected, TooLarge, Unavailable
 from arena_core.domain.ids import Digest
+
+MOST_ANSWER_BYTES = 64 << 20
+"""Of all that the weights answer to one request: a byte may ask for a kilobyte."""
 
 
 class _Input(NamedTuple):
@@ -48,6 +52,8 @@ class LoadedPolicy:
     _inputs: tuple["_Input", ...]
     _leaf: LeafSpace | None
     """The space of the observations, if that is one array."""
+    most_rows: int
+    """How many rows one request may have: what comes of them must stay in bounds."""
 
     @classmethod
     def of(cls, policy: Policy, runtime: Runtime, digest: Digest) -> "LoadedPolicy":
@@ -59,6 +65,7 @@ class LoadedPolicy:
             None if policy.head is Head.OUTPUT else head_of(policy),
             tuple(_inputs(policy)),
             None if space is None or isinstance(space, Dict | Tuple) else space,
+            max(1, MOST_ANSWER_BYTES // _row_bytes(policy)),
         )
 
     @property
@@ -76,6 +83,19 @@ class LoadedPolicy:
         self, tree: object, decode: observations.Decode, *, field: str
     ) -> Arrays:
         """Return the arrays of the observations that `tree` is.  Raises `Rejected`."""
+        observed = self._observed(tree, decode, field)
+        rows = len(next(iter(observed.values())))
+        if rows > self.most_rows:
+            raise TooLarge(
+                f"The {field} has {rows} rows: this deployment answers so much to each "
+                f"that it takes {self.most_rows} at most.",
+                field=field,
+            )
+        return observed
+
+    def _observed(
+        self, tree: object, decode: observations.Decode, field: str
+    ) -> Arrays:
         leaf, space = self._leaf, self.policy.observation_space
         if leaf is not None:  # to walk a tree would cost a microsecond
             return {"": observations.conform(decode(tree, field), leaf, field=field)}
@@ -102,6 +122,14 @@ class LoadedPolicy:
         for state in self.policy.hidden_states:
             _check_finite(outputs[state.output])
         return outputs
+
+
+def _row_bytes(policy: Policy) -> int:
+    """Return how much the weights answer to one row, and remember of it."""
+    return sum(
+        math.prod(size or 1 for size in spec.shape[1:]) * np.dtype(spec.dtype).itemsize
+        for spec in policy.signature.outputs
+    )
 
 
 @frozen(eq=False)

@@ -74,8 +74,8 @@ class ImportView:
 
     id: UUID
     experiment_id: UUID
-    source: str
-    """The format that was declared."""
+    format: str
+    """As it was declared."""
     step: int
     status: checkpoint_import.Status
     doing: Doing | None
@@ -191,7 +191,7 @@ def import_view(row: Row, doing: Doing | None) -> ImportView:
     return ImportView(
         id=state.id,
         experiment_id=state.experiment_id,
-        source=state.order.source,
+        format=state.order.format,
         step=state.order.step,
         status=state.status,
         doing=doing,

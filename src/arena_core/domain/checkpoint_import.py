@@ -38,8 +38,8 @@ class Status(Enum):
 OPEN = (Status.PENDING, Status.RUNNING)
 
 
-def _source(name: str) -> str:
-    return trimmed(name, field="source")
+def _format(name: str) -> str:
+    return trimmed(name, field="format")
 
 
 def _algorithm(name: str | None) -> str | None:
@@ -59,9 +59,9 @@ class Files:
 class Order:
     """What is to become of it, as it was declared."""
 
-    source: str = field(converter=_source)
-    """The format, such as `sb3`: a word of its time, for one that is not read any
-    more must not make history unreadable."""
+    format: str = field(converter=_format)
+    """Such as `sb3`: a word of its time, for one that is not read any more must not
+    make history unreadable."""
     step: int = field(validator=natural)
     algorithm: str | None = field(default=None, converter=_algorithm)
     """None: as the files say."""

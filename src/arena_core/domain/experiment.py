@@ -351,7 +351,8 @@ def _record(
             if known.digest == command.digest:
                 return []
             raise Conflict(
-                f"Step {command.step} has another checkpoint already: delete it first."
+                f"Step {command.step} has another checkpoint already: choose "
+                "another step, or delete it first."
             )
     return [CheckpointWritten(command.step, command.digest, command.size_bytes, now)]
 

@@ -5,11 +5,14 @@ huge constants.  A server therefore tries it in a confined process, whose end do
 harm; what has loaded there within the limits will load in the server too.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from attrs import field, frozen
 
 from arena_core.adapters.confined import processes
 from arena_core.adapters.confined.confinement import Limits
@@ -18,12 +21,15 @@ from arena_core.application import bundles
 from arena_core.application.loading import Runtimes, assemble
 from arena_core.application.ports import Device
 from arena_core.domain.checkpoint import Manifest
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import Rejected, Unavailable
 from arena_core.domain.ids import Digest
 
 NOBODY = Digest("00" * 32)
 """The digest of a checkpoint that is only looked at."""
 LIMITS = Limits(wall_s=60, cpu_s=60)
+MOST_AT_ONCE = 2
+PATIENCE_S = 10.0
+"""How long an upload waits for its turn."""
 
 
 def inspect(runtimes: Runtimes, bundle: Path, manifest: Manifest) -> None:
@@ -31,18 +37,39 @@ def inspect(runtimes: Runtimes, bundle: Path, manifest: Manifest) -> None:
     assemble(runtimes, manifest, NOBODY, partial(bundles.weights, bundle)).close()
 
 
-def inspect_apart(bundle: Path, manifest: Manifest) -> None:
-    """Load the weights in a confined process, as the port `Inspection` says."""
-    del manifest  # the other process reads it for itself
-    with TemporaryDirectory(prefix="arena-inspect-") as folder:
+@frozen
+class InspectionApart:
+    """Loads weights in a confined process, as the port `Inspection` says.
+
+    A few at once: whoever sends many heavy models waits for himself.
+    """
+
+    scratch: Path | None = None
+    """Where that process has its folder; what a crash leaves there is swept."""
+    limits: Limits = LIMITS
+    _slots: threading.BoundedSemaphore = field(
+        factory=partial(threading.BoundedSemaphore, MOST_AT_ONCE)
+    )
+
+    def __call__(self, bundle: Path, manifest: Manifest) -> None:
+        del manifest  # the other process reads it for itself
+        if not self._slots.acquire(timeout=PATIENCE_S):
+            raise Unavailable("Other weights are being looked at: try again.")
+        try:
+            with TemporaryDirectory(prefix="inspect-", dir=self.scratch) as folder:
+                self._load(bundle.resolve(), Path(folder))
+        finally:
+            self._slots.release()
+
+    def _load(self, bundle: Path, folder: Path) -> None:
         task = processes.Task(
             "arena_core.entrypoints.inspection:load",
-            {"bundle": str(bundle.resolve())},
-            Path(folder),
-            readable=[bundle.resolve()],
+            {"bundle": str(bundle)},
+            folder,
+            readable=[bundle],
         )
         try:
-            processes.run(task, LIMITS, lambda _: None)
+            processes.run(task, self.limits, lambda _: None)
         except Failed as error:
             raise Rejected(
                 "The weights could not be loaded: check them where they were exported.",

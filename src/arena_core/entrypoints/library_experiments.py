@@ -33,7 +33,7 @@ class LibraryExperiments(Experiments):
         experiment_id: UUID,
         path: Path | str,
         *,
-        source: Format | str,
+        format: Format | str,  # noqa: A002 -- the field's word
         step: int,
         spaces: Mapping[str, Any] | Path | str | None = None,
         statistics: Path | str | None = None,
@@ -47,14 +47,14 @@ class LibraryExperiments(Experiments):
     ) -> CheckpointView:
         """Make a checkpoint of what other training code has saved, and return it.
 
-        `source` is where the file at `path` comes from: `sb3`, `agilerl`, `torch` or
+        `format` is that of the file at `path`: `sb3`, `agilerl`, `torch` or
         `onnx`.  `spaces`, `statistics` and `golden` say what it cannot say itself;
         see `Imports.request`.  `progress` is told what is being done.  Raises
         `Rejected` with the reason if it cannot be converted, and `Unavailable` if
         nobody has converted it in time.
         """
         order = ordered(
-            source=source,
+            format=format,
             step=step,
             algorithm=algorithm,
             channels_last=channels_last,

@@ -43,7 +43,7 @@ from arena_core.application.views import Views
 from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import WorkerId
 from arena_core.domain.release import VERSION
-from arena_core.entrypoints.inspection import inspect, inspect_apart
+from arena_core.entrypoints.inspection import InspectionApart, inspect
 from arena_core.entrypoints.library import Arena, Uploads
 from arena_core.entrypoints.runtimes import runtimes_of
 from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
@@ -81,7 +81,9 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             Views(kept.store, kept.rows),
             kept.metrics,
             kept.blobs,
-            inspect_apart if settings.inspect_apart else partial(inspect, runtimes),
+            InspectionApart(kept.incoming)
+            if settings.inspect_apart
+            else partial(inspect, runtimes),
             utc_now,
             uuid4,
             partial(TemporaryDirectory, prefix="import-", dir=kept.incoming),
@@ -106,6 +108,12 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             arena.close()
             raise
     return arena
+
+
+def is_served(settings: Settings) -> bool:
+    """Say whether some process serves the store of `settings`."""
+    path = settings.store_path
+    return path is not None and FilePresence(_workers(path)).is_anyone_alive()
 
 
 def unpack_archive(archive: Path, folder: Path) -> None:
@@ -164,7 +172,11 @@ def _in_files(settings: Settings, path: Path, resources: ExitStack) -> Kept:
         resources.enter_context(closing(SQLiteRowStore.open(views, code=VERSION))),
         resources.enter_context(closing(SQLiteMetricStore.open(path))),
         blobs,
-        FilePresence(path.with_name(path.name + ".workers")),
+        FilePresence(_workers(path)),
         master_secret(settings.secret_key, key_file, begun=store.head() > 0),
         blobs.incoming,
     )
+
+
+def _workers(store: Path) -> Path:
+    return store.with_name(store.name + ".workers")

@@ -178,8 +178,9 @@ def _chunks(name: str, source: Path) -> Iterator[bytes]:
 def _sweep(leftover: Path) -> None:
     """Remove what a crash has left, if it is old enough to be nobody's."""
     oldest = time.time() - LEFTOVER_AGE_S
-    # Gone meanwhile: it was published, or another process sweeps too.
-    with suppress(FileNotFoundError):
+    # Gone meanwhile: it was published, or another process sweeps too.  Or a crash has
+    # left what can't be removed, such as folders too deep: no reason not to start.
+    with suppress(OSError, RecursionError):
         if any(p.lstat().st_mtime > oldest for p in (leftover, *leftover.rglob("*"))):
             return
         # Renamed first, so that a writer who is only slow can't publish half of it.

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ def main() -> None:
         writable,
         order["parent"],
     )
+    # Said, for to find one out is to delete a file, which it may not.
+    tempfile.tempdir = str(writable.resolve())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     say({"walls": walls})
     say(_outcome(order, say))

@@ -14,8 +14,7 @@ _VERSION_ONLY = 1
 _BENEATH = 1
 
 _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1 << 1, 1 << 2, 1 << 3
-_REMOVE_FOLDER, _REMOVE_FILE = 1 << 4, 1 << 5
-_MAKE_FOLDER, _MAKE_FILE, _TRUNCATE = 1 << 7, 1 << 8, 1 << 14
+_MAKE_FILE, _TRUNCATE = 1 << 8, 1 << 14
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """How many rights there are, by version of the interface."""
 _RIGHTS_NOW = 16
@@ -24,22 +23,15 @@ _SCOPES_SINCE, _SCOPES = 6, 0b11
 """Sockets without a file, and signals, to processes outside."""
 
 _READ = _READ_FILE | _READ_FOLDER
-_WRITE = (
-    _READ
-    | _WRITE_FILE
-    | _REMOVE_FOLDER
-    | _REMOVE_FILE
-    | _MAKE_FOLDER
-    | _MAKE_FILE
-    | _TRUNCATE
-)
+_WRITE = _READ | _WRITE_FILE | _MAKE_FILE | _TRUNCATE
 _OF_A_FILE = _WRITE_FILE | _READ_FILE | _TRUNCATE
 
 
 def forbid_files(readable: Iterable[Path], writable: Path) -> bool:
     """Forbid this thread, and those that it starts, all files but those below these.
 
-    In the folder `writable` files and folders can be made too, but no links or devices.
+    In the folder `writable` files can be made too, but no folders, links or devices;
+    they stay there, for one that is removed while it is open still takes its room.
     On newer kernels no TCP connection can be made, and no signal sent outside.
     Returns whether it could be done; `PR_SET_NO_NEW_PRIVS` must be set before.
     """

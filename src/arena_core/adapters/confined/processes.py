@@ -12,6 +12,7 @@ import os
 import re
 import selectors
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -44,7 +45,11 @@ _LONGEST_WORDS = 200
 _KEPT_BYTES = 1 << 13
 """Of what the child writes to standard error."""
 _MOST_FILES = 1_000
+_MOST_THREADS = 1_000
 _OWN_MEMORY = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", re.MULTILINE)
+_THREADS = re.compile(r"^Threads:\s+(\d+)$", re.MULTILINE)
+_BLOCK_BYTES = 512
+"""What `st_blocks` counts in, on every system."""
 _SAID = "said"
 """Marks the pipe for messages."""
 _CODE = Path(__file__).parents[2]
@@ -60,6 +65,10 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+
+_FOLDERS = ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR")
+"""Variables with a folder that is there: torch makes the second when it first runs a
+program, and no folder can be made then."""
 
 
 @frozen
@@ -86,29 +95,38 @@ def run(task: Task, limits: Limits, report: Callable[[str], None]) -> None:
     that the function raised, `Ended` if it raised anything else or went over a limit,
     and `Unavailable` if the child could not be started.
     """
+    with _started(task, limits) as child:
+        _attend(child, task, limits, report)
+    _check_folder(
+        task.folder, limits
+    )  # it may have written since it was last looked at
+
+
+def _attend(
+    child: "_Child", task: Task, limits: Limits, report: Callable[[str], None]
+) -> None:
+    """Listen to the child until it is done, or raise why it is to be ended."""
     deadline = time.monotonic() + limits.wall_s
     words, walls = "starting", None
-    with _started(task, limits) as child:
-        while True:
-            report(words)
-            for message in child.heard(TICK_S):
-                if message.done:
-                    return
-                if message.error is not None:
-                    raise raised(message, limits)
-                if walls is None and message.walls is not None:
-                    walls = message.walls
-                    _tell_missing(walls)
-                words = plain(message.doing or words, _LONGEST_WORDS)
-            _check_folder(task.folder, limits)
-            if child.memory_bytes() > limits.memory_bytes:
-                raise Ended(f"needed more than {size(limits.memory_bytes)} of memory")
-            if child.has_gone and walls is None:
-                raise Unavailable("No confined process could be started: see the log.")
-            if child.has_gone:
-                raise broken_off(child.returncode, limits)
-            if time.monotonic() > deadline:
-                raise Ended(f"took more than {limits.wall_s:g} seconds")
+    while True:
+        report(words)
+        for message in child.heard(TICK_S):
+            if message.done:
+                return
+            if message.error is not None:
+                raise raised(message, limits)
+            if walls is None and message.walls is not None:
+                walls = message.walls
+                _tell_missing(walls)
+            words = plain(message.doing or words, _LONGEST_WORDS)
+        _check_folder(task.folder, limits)
+        _check_use(child.status(), limits)
+        if child.has_gone and walls is None:
+            raise Unavailable("No confined process could be started: see the log.")
+        if child.has_gone:
+            raise broken_off(child.returncode, limits)
+        if time.monotonic() > deadline:
+            raise Ended(f"took more than {limits.wall_s:g} seconds")
 
 
 def _tell_missing(walls: Sequence[str]) -> None:
@@ -142,16 +160,15 @@ class _Child:
     def returncode(self) -> int:
         return self._process.returncode
 
-    def memory_bytes(self) -> int:
-        """Return how much it holds that is not of a file, shared memory too.
+    def status(self) -> str:
+        """Return what the kernel says of it.
 
-        0 if it has ended, and where the system does not say it.
+        Nothing if it has ended, and where the system does not say it.
         """
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
+            return Path(f"/proc/{self._process.pid}/status").read_text("ascii")
         except OSError:
-            return 0
-        return sum(int(kib) << 10 for kib in _OWN_MEMORY.findall(status))
+            return ""
 
     @property
     def printed(self) -> str:
@@ -233,13 +250,21 @@ def _popen(arguments: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
             stderr=subprocess.PIPE,
             bufsize=0,
             cwd=folder,
-            env={**_ENVIRONMENT, "TMPDIR": str(folder)},
+            env=_ENVIRONMENT | dict.fromkeys(_FOLDERS, os.path.realpath(folder)),
             start_new_session=True,
         )
     except OSError as error:
         raise Unavailable(
             "No process could be started: see that this machine is not out of memory."
         ) from error
+
+
+def _check_use(status: str, limits: Limits) -> None:
+    """Raise `Ended` for too much memory that is of no file, shared memory too."""
+    if sum(int(kib) << 10 for kib in _OWN_MEMORY.findall(status)) > limits.memory_bytes:
+        raise Ended(f"needed more than {size(limits.memory_bytes)} of memory")
+    if sum(map(int, _THREADS.findall(status))) > _MOST_THREADS:
+        raise Ended(f"started more than {_MOST_THREADS} threads")
 
 
 @contextmanager
@@ -258,8 +283,12 @@ def _check_folder(folder: Path, limits: Limits) -> None:
         with _still_there(), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 count += 1
-                written += entry.stat(follow_symlinks=False).st_size
+                found = entry.stat(follow_symlinks=False)
+                # Blocks can be reserved behind the end; a file with holes has few.
+                written += max(found.st_size, found.st_blocks * _BLOCK_BYTES)
                 if entry.is_dir(follow_symlinks=False):
+                    if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                        raise Ended("made a folder that nobody can look into")
                     pending.append(entry.path)
                 if count > _MOST_FILES or written > limits.folder_bytes:
                     raise Ended(

@@ -10,7 +10,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
@@ -35,9 +35,18 @@ _FORBIDDEN = {
     "sched_setparam": (142, 118), "sched_setattr": (314, 274),
     "setpriority": (141, 140), "ioprio_set": (251, 30),
     # What others of this user share in memory.
-    "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186),
-    "semget": (64, 190), "mq_open": (240, 180), "keyctl": (250, 219),
-    "add_key": (248, 217), "request_key": (249, 218),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195),
+    "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
+    "msgctl": (71, 187), "semget": (64, 190), "semop": (65, 193),
+    "semctl": (66, 191), "semtimedop": (220, 192), "mq_open": (240, 180),
+    "mq_unlink": (241, 181), "keyctl": (250, 219), "add_key": (248, 217),
+    "request_key": (249, 218),
+    # Memory and files without a name, which no limit counts and nobody finds; and
+    # folders, too deep or too closed for whoever clears up.
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "unlink": (87, None),
+    "unlinkat": (263, 35), "rmdir": (84, None), "rename": (82, None),
+    "renameat": (264, 38), "renameat2": (316, 276), "fallocate": (285, 47),
+    "mkdir": (83, None), "mkdirat": (258, 34),
     # Its own limits and rights.
     "prctl": (157, 167), "setrlimit": (160, None), "capset": (126, 91),
     "setuid": (105, 146), "setgid": (106, 144), "setreuid": (113, 145),
@@ -70,12 +79,23 @@ _FORBIDDEN = {
     "clock_adjtime": (305, 266), "iopl": (172, None), "ioperm": (173, None),
     "modify_ldt": (154, None), "acct": (163, 89), "quotactl": (179, 60),
     "quotactl_fd": (443, 443), "syslog": (103, 116), "fanotify_init": (300, 262),
+    # What happens in folders that it may not read.
+    "inotify_init": (253, None), "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
 }  # fmt: skip
 """By name, the number on x86-64 and on arm64; None where there is none."""
 _CLONE, _CLONE3, _KILL = (56, 220), (435, 435), (62, 129)
+_OPEN, _OPENAT, _OPENAT2 = (2, None), (257, 56), (437, 437)
+_FCNTL, _IOCTL = (72, 25), (16, 29)
 _TGKILL, _PRLIMIT, _SECCOMP = (234, 131), (302, 261), (317, 277)
 
 _CLONE_THREAD = 0x0001_0000
+_WITHOUT_A_NAME = 0o20_000_000
+"""Of O_TMPFILE, the bit that nothing else has."""
+_SIGNALLING = (8, 10, 15, 1024, 1026)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE and F_NOTIFY: who else gets a signal."""
+_RESERVING = (0x4030_5828, 0x4030_582A, 0x4030_5839)
+"""FS_IOC_RESVSP, its twin of 64 bits and FS_IOC_ZERO_RANGE: `fallocate` once more."""
 _X32 = 0x4000_0000
 """From here on, x86-64 kernels have the calls of another ABI."""
 _SET_FILTER, _ALL_THREADS = 1, 1
@@ -132,8 +152,16 @@ def _filter(machine: _Machine, pid: int) -> Iterator[bytes]:
         number = numbers[column]
         if number is not None:
             yield from _when(_IF_EQUAL, number, [_refuse(errno.EPERM)])
-    # Its flags are out of reach of a filter; without it, libraries turn to `clone`.
-    yield from _when(_IF_EQUAL, _CLONE3[column], [_refuse(errno.ENOSYS)])
+    # Their flags are out of reach of a filter; without them, libraries turn to others.
+    for unseen in (_CLONE3, _OPENAT2):
+        yield from _when(_IF_EQUAL, unseen[column], [_refuse(errno.ENOSYS)])
+    for opening, flags in ((_OPEN[column], 1), (_OPENAT[column], 2)):
+        if opening is not None:
+            nameless = _if_any(flags, _IF_SET, [_WITHOUT_A_NAME])
+            yield from _when(_IF_EQUAL, opening, nameless)
+    for asking, commands in ((_FCNTL, _SIGNALLING), (_IOCTL, _RESERVING)):
+        refused = _if_any(1, _IF_EQUAL, commands)
+        yield from _when(_IF_EQUAL, asking[column], refused)
     yield from _when(_IF_EQUAL, _CLONE[column], _unless(0, _IF_SET, _CLONE_THREAD))
     for signalling in (_KILL, _TGKILL):
         yield from _when(_IF_EQUAL, signalling[column], _unless(0, _IF_EQUAL, pid))
@@ -154,6 +182,20 @@ def _unless(argument: int, test: int, operand: int) -> list[bytes]:
         _do(test, operand, 1, 0),
         _refuse(errno.EPERM),
         _do(_RETURN, _ALLOW),
+    ]
+
+
+def _if_any(argument: int, test: int, operands: Sequence[int]) -> list[bytes]:
+    """Return what refuses if a test of the lower half of an argument holds."""
+    tests = [
+        _do(test, operand, len(operands) - place)
+        for place, operand in enumerate(operands)
+    ]
+    return [
+        _do(_LOAD, _ARGUMENTS + 8 * argument),
+        *tests,
+        _do(_RETURN, _ALLOW),
+        _refuse(errno.EPERM),
     ]
 
 

@@ -84,8 +84,10 @@ def read(folder: Path, options: Options) -> Description:
 def _read(file: Path) -> Description:
     if not file.exists():
         raise Rejected(
-            f"The file {SPACES_FILE} is missing: write into it what the model cannot "
-            "say, such as its observation_space, action_space and algorithm.",
+            f"The file {SPACES_FILE} is missing: write the observation_space, the "
+            "algorithm and, for a policy, the action_space into it, and give it with "
+            "--spaces FILE on the command line, as spaces from Python, and over HTTP "
+            f"as {SPACES_FILE} beside the model.",
             field=SPACES_FILE,
         )
     data = file.read_bytes()
@@ -94,8 +96,12 @@ def _read(file: Path) -> Description:
             f"The {SPACES_FILE} has {len(data)} bytes: use at most {MOST_BYTES}.",
             field=SPACES_FILE,
         )
-    obj = strict_json.decode(data, most_levels=MOST_LEVELS)
-    return strict_json.convert(obj, Description)
+    try:
+        obj = strict_json.decode(data, most_levels=MOST_LEVELS)
+    except Rejected as error:
+        problem = str(error).removeprefix("It ")
+        raise Rejected(f"The {SPACES_FILE} {problem}", field=SPACES_FILE) from error
+    return strict_json.convert(obj, Description, at=SPACES_FILE)
 
 
 def _missing(key: str, meaning: str) -> Rejected:

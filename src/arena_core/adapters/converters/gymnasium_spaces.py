@@ -44,7 +44,7 @@ def space_of(found: object, *, field: str, levels: int = MOST_LEVELS) -> Space:
 def _unknown(name: str, field: str) -> Rejected:
     return Rejected(
         f"The {field} is a {shown(name)}, which cannot be converted: export the "
-        "policy to ONNX and import that with --from onnx.",
+        "policy to ONNX and import that with the format onnx.",
         field=field,
     )
 

@@ -29,13 +29,11 @@ def convert(folder: Path, options: Options, report: Report) -> Converted:
     `folder / SPACES_FILE` says what the model cannot say.  Raises `Rejected`, in one
     sentence, for what cannot be converted.
     """
-    from onnx import ModelProto  # noqa: PLC0415 -- slow to import
-
-    described = descriptions.read(folder, options)
     report("reading the model")
     data = (folder / MODEL_FILE).read_bytes()
+    proto = _parsed(data)
     refuse_unsafe(data)
-    proto = ModelProto.FromString(data)
+    described = descriptions.read(folder, options)
     inputs = _inputs(proto.graph)
     model = single_models.Model(
         inputs=inputs,
@@ -50,6 +48,27 @@ def convert(folder: Path, options: Options, report: Report) -> Converted:
         source="onnx",
     )
     return single_models.convert(model, described, folder, report)
+
+
+def _parsed(data: bytes) -> Any:  # noqa: ANN401 -- onnx has no types
+    from google.protobuf import message as protobuf  # noqa: PLC0415 -- slow
+    from onnx import ModelProto  # noqa: PLC0415 -- slow to import
+
+    try:
+        proto = ModelProto.FromString(data)
+    except protobuf.DecodeError as error:
+        raise _no_model() from error
+    if not proto.HasField("graph"):
+        raise _no_model()
+    return proto
+
+
+def _no_model() -> Rejected:
+    return Rejected(
+        "The file is no ONNX model, or was cut off: export the model to ONNX and "
+        "import that with the format onnx.",
+        field="weights",
+    )
 
 
 def _inputs(graph: Any) -> tuple[TensorSpec, ...]:  # noqa: ANN401 -- onnx has no types

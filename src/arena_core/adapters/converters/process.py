@@ -13,13 +13,40 @@ from arena_core.adapters.confined import processes
 from arena_core.adapters.confined.confinement import Limits
 from arena_core.adapters.confined.messages import Ended, Failed
 from arena_core.application import bundles
-from arena_core.application.conversion import Format, Options, Report
+from arena_core.application.conversion import (
+    SPACES_FILE,
+    STATISTICS_FILE,
+    Format,
+    Options,
+    Report,
+)
 from arena_core.domain.errors import Rejected
 
 MODULES: Mapping[Format, str] = MappingProxyType(
     {it: f"arena_core.adapters.converters.{it.value}" for it in Format}
 )
 """Where the `Convert` of each format is, under the name `convert`."""
+_SPACES_ARE_IN_IT = (
+    "The checkpoint says its spaces itself: import it without a file of spaces."
+)
+_STATISTICS_ARE_IN_SPACES = (
+    "A file of statistics is read beside a checkpoint of Stable-Baselines3 only: "
+    f"write its means and variances into {SPACES_FILE}, as the normaliser."
+)
+UNREAD: Mapping[Format, Mapping[str, str]] = MappingProxyType(
+    {
+        Format.SB3: {SPACES_FILE: _SPACES_ARE_IN_IT},
+        Format.AGILERL: {
+            SPACES_FILE: _SPACES_ARE_IN_IT,
+            STATISTICS_FILE: "A checkpoint of AgileRL has its running statistics in "
+            "itself: import it without a file of statistics.",
+        },
+        Format.TORCH: {STATISTICS_FILE: _STATISTICS_ARE_IN_SPACES},
+        Format.ONNX: {STATISTICS_FILE: _STATISTICS_ARE_IN_SPACES},
+    }
+)
+"""What nobody reads beside a model, and the refusal: to ignore it would serve another
+function than whoever handed it over believes."""
 _WRITTEN = "bundle"
 
 
@@ -34,7 +61,7 @@ class LimitedConverter:
 
     def __call__(
         self,
-        source: Format,
+        format: Format,  # noqa: A002 -- the field's word
         order: Path,
         bundle: Path,
         options: Options,
@@ -43,15 +70,16 @@ class LimitedConverter:
         """Write the bundle of `order` into `bundle`, as the port `Converter` says."""
         if bundle.exists():
             raise ValueError("the folder of the bundle is there already")
+        _check_all_read(format, order)
         with _work_folder(bundle.parent) as work:
-            self._convert(source, order.resolve(), work, options, report)
+            self._convert(format, order.resolve(), work, options, report)
             _check(work / _WRITTEN)
             with disk.translated("conversions"):
                 (work / _WRITTEN).rename(bundle)
 
     def _convert(
         self,
-        source: Format,
+        of: Format,
         order: Path,
         work: Path,
         options: Options,
@@ -60,7 +88,7 @@ class LimitedConverter:
         task = processes.Task(
             "arena_core.adapters.converters.child:convert",
             {
-                "module": self.modules[source],
+                "module": self.modules[of],
                 "order": str(order),
                 "bundle": _WRITTEN,
                 "options": asdict(options),
@@ -73,12 +101,18 @@ class LimitedConverter:
             processes.run(task, self.limits, report)
         except Failed as error:
             raise Rejected(
-                f"The {source.value} file could not be converted: it may be damaged, "
+                f"The {of.value} file could not be converted: it may be damaged, "
                 "too large, or of a kind that is not known; export the model to ONNX "
                 "and import that."
             ) from error
         except Ended as error:
             raise Rejected(f"The conversion was ended: it {error}.") from error
+
+
+def _check_all_read(of: Format, order: Path) -> None:
+    for name, refusal in UNREAD.get(of, {}).items():
+        if (order / name).exists():
+            raise Rejected(refusal, field=name)
 
 
 @contextmanager

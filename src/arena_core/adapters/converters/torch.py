@@ -26,6 +26,8 @@ from arena_core.domain.errors import Rejected
 
 _WEIGHTS = "policy.pt2"
 _ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
+"""How pickles begin, and with them the files of torch before 1.6."""
 
 
 def convert(folder: Path, options: Options, report: Report) -> Converted:
@@ -34,12 +36,12 @@ def convert(folder: Path, options: Options, report: Report) -> Converted:
     `folder / SPACES_FILE` says what the program cannot say.  Raises `Rejected`, in one
     sentence, for what cannot be converted.
     """
-    described = descriptions.read(folder, options)
     report("reading the program")
     data = (folder / MODEL_FILE).read_bytes()
     _check_kind(data)
     plain = strip(data)
     program = read(plain).program
+    described = descriptions.read(folder, options)
     report("loading the program into torch")
     model = single_models.Model(
         inputs=program.inputs,
@@ -59,15 +61,18 @@ def _check_kind(data: bytes) -> None:
     parts = {part for name in names for part in name.split("/")}
     if parts & {"code", "constants.pkl"}:
         what = "is TorchScript, which torch itself gives up"
-    elif not names or "data.pkl" in parts:
-        what = "holds no program, but perhaps a module or a state dict in a pickle"
+    elif "data.pkl" in parts or data.startswith(_PICKLE):
+        what = "is a pickle, of a state dict or a whole module, and holds no program"
+    elif not names:
+        what = "is no program of torch"
     elif "serialized_exported_program.json" in parts:
         what = "was saved by a torch older than 2.11"
     else:
         return
     raise Rejected(
         f"The file {what}: export the module with torch.export.export and save it with "
-        "torch.export.save, or export it to ONNX and import that with --from onnx.",
+        "torch.export.save, or export it to ONNX and import that with the format "
+        "onnx.",
         field="weights",
     )
 

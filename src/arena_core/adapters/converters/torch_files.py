@@ -56,13 +56,13 @@ def _top(archive: Archive) -> str:
     below = {name.partition("/")[2] for name in archive.names}
     if "constants.pkl" in below or any(name.startswith("code/") for name in below):
         raise Rejected(
-            "The file is a TorchScript archive, which is code: export the model with "
-            "torch.export or to ONNX, and import that."
+            "The file is a TorchScript archive, which is code: export the model to "
+            "ONNX and import that with the format onnx, or save it with "
+            "torch.export.save and import that with the format torch."
         )
     if "archive_format" in below or "models/model.json" in below:
         raise Rejected(
-            "The file is a program of torch.export: import it as one, with "
-            "the format torch."
+            "The file is a program of torch.export: import it with the format torch."
         )
     if len(tops) != 1 or "data.pkl" not in below:
         raise Rejected("The file was not written by torch.save: give one that was.")

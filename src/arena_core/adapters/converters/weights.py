@@ -18,7 +18,7 @@ def refuse(problem: str) -> NoReturn:
     """Raise `Rejected` for what is fine in itself, but not known here."""
     raise Rejected(
         f"The checkpoint cannot be converted, for {problem}: export its policy to "
-        "ONNX and import that with --from onnx."
+        "ONNX and import that with the format onnx."
     )
 
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 from filelock import FileLock, Timeout
 
@@ -57,6 +58,11 @@ class FilePresence:
                 return True
             self._remove(worker, lock)
             return False
+
+    def is_anyone_alive(self) -> bool:
+        """Say whether any worker at all is alive."""
+        workers = [path.stem for path in self._folder.glob("*-*-*-*-*.lock")]
+        return any(self.is_alive(WorkerId(UUID(worker))) for worker in workers)
 
     def withdraw(self, worker: WorkerId) -> None:
         with self._guarded():

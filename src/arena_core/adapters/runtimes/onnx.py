@@ -4,13 +4,12 @@ import contextlib
 import ctypes
 import functools
 import io
+import os
 import sys
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from attrs import define, field, frozen
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from arena_core.adapters.runtimes.checks import (
     InputCheck,
@@ -25,6 +24,8 @@ from arena_core.domain.errors import Rejected, Unavailable
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+_INVALID = "InvalidArgument"
+"""What onnxruntime calls its error for an input."""
 WARNING, FATAL = 2, 4
 """Two of onnxruntime's levels of logging."""
 
@@ -35,6 +36,19 @@ _DTYPES = {
     "tensor(float16)": "float16", "tensor(float)": "float32",
     "tensor(double)": "float64",
 }  # fmt: skip
+
+
+@functools.cache
+def _library() -> Any:  # noqa: ANN401 -- onnxruntime has no types
+    """Import onnxruntime, silent.
+
+    It looks at this when it is imported: without, some releases number this machine
+    in a file of the user's and report it, and the path of the process, to their maker.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime  # noqa: PLC0415 -- only now
+
+    return onnxruntime
 
 
 @define(eq=False)
@@ -61,12 +75,12 @@ class OnnxRuntime:
         rows = self._check.rows(inputs)
         try:
             arrays = self._infer(session, inputs, rows)
-        except InvalidArgument as error:
-            raise Rejected(
-                "The weights can't take these inputs: "
-                "check that every value is one that they were trained on."
-            ) from error
         except Exception as error:  # onnxruntime's errors have no common class
+            if type(error).__name__ == _INVALID:
+                raise Rejected(
+                    "The weights can't take these inputs: "
+                    "check that every value is one that they were trained on."
+                ) from error
             raise Unavailable(
                 "The weights could not be run: try again, or with fewer rows."
             ) from error
@@ -112,7 +126,7 @@ class OnnxLoader:
         found = _signature(session)
         accept_signature(found, signature)
         runtime = OnnxRuntime(
-            name=f"onnxruntime {onnxruntime.__version__}",
+            name=f"onnxruntime {_library().__version__}",
             device="cuda:0" if CUDA in session.get_providers() else "cpu",
             signature=signature,
             session=session,
@@ -155,18 +169,18 @@ def _on_cuda(weights: bytes, threads: int) -> Any | None:  # noqa: ANN401
     # Full float32: with TF32 the answers differ from the CPU's in the third digit.
     cuda = (CUDA, {"device_id": "0", "use_tf32": "0"})
     # Missing libraries are reported by the logger of the process, not the session's.
-    onnxruntime.set_default_logger_severity(FATAL)
+    _library().set_default_logger_severity(FATAL)
     try:
         session = _open(weights, threads, [cuda, CPU])
     except Exception:  # noqa: BLE001 -- no common class; the CPU says what is wrong
         return None
     finally:
-        onnxruntime.set_default_logger_severity(WARNING)
+        _library().set_default_logger_severity(WARNING)
     return session if CUDA in session.get_providers() else None
 
 
 def _open(weights: bytes, threads: int, providers: list[Any]) -> Any:  # noqa: ANN401
-    options = onnxruntime.SessionOptions()
+    options = _library().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = FATAL
@@ -175,7 +189,7 @@ def _open(weights: bytes, threads: int, providers: list[Any]) -> Any:  # noqa: A
     # Else bytes that pass for ONNX when checked could be run as its other format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # Its own fallback prints to stdout.
-    return onnxruntime.InferenceSession(
+    return _library().InferenceSession(
         weights, options, providers=providers, enable_fallback=False
     )
 
@@ -187,14 +201,14 @@ def _has_cuda() -> bool:
     Trying it in vain is slow and noisy, so first the package must be built for it and
     the driver, which no package installs, must load: `dlopen` fails in silence.
     """
-    if CUDA not in onnxruntime.get_available_providers():
+    if CUDA not in _library().get_available_providers():
         return False
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return False
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing
-        onnxruntime.preload_dlls()
+        _library().preload_dlls()
     return True
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from arena_core.application.agents import is_pending
 from arena_core.application.resources import AgentView
 from arena_core.domain.ids import AgentId, deployment_of
+from arena_core.entrypoints.cli.connecting import connected, say_if_pending
 from arena_core.entrypoints.cli.options import (
     administration,
     find_agent,
@@ -70,7 +70,7 @@ def show(name: str, store: str | None, blobs: Path | None) -> None:
     type=float,
     default=10.0,
     show_default=True,
-    help="Seconds to wait for a server to put it live.",
+    help="Seconds to wait for a server to put it live, if one runs.",
 )
 @reason_option
 @store_options
@@ -79,15 +79,10 @@ def connect(
 ) -> None:
     """Put an agent live."""
     with administration(store, blobs) as arena:
-        use = operator(arena)
-        found = find_agent(use, name)
-        use.agents.connect(found.id, reason=reason)
-        settled = use.agents.wait(found.id, timeout_s=wait)
+        found = find_agent(operator(arena), name)
+        settled = connected(arena, found.id, wait_s=wait, reason=reason)
         _say(settled)
-        if is_pending(settled):
-            click.echo(
-                "No server has put it live yet: start one with arena-core serve."
-            )
+        say_if_pending(settled)
 
 
 @agent.command()

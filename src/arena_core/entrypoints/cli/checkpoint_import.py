@@ -7,7 +7,6 @@ from typing import Any
 import click
 from attrs import frozen
 
-from arena_core.application.agents import is_pending
 from arena_core.application.conversion import (
     MODEL_FILE,
     SPACES_FILE,
@@ -20,7 +19,9 @@ from arena_core.application.freezing import specific
 from arena_core.application.resources import AgentView
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.deployment import Parity
+from arena_core.domain.errors import Conflict
 from arena_core.domain.ids import Digest
+from arena_core.entrypoints.cli.connecting import connected, say_if_pending
 from arena_core.entrypoints.cli.conversions import Converted, Foreign, convert
 from arena_core.entrypoints.cli.destinations import Destination, experiment_for
 from arena_core.entrypoints.cli.options import (
@@ -29,6 +30,7 @@ from arena_core.entrypoints.cli.options import (
     store_options,
 )
 from arena_core.entrypoints.cli.output import print_json
+from arena_core.entrypoints.library import Arena
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -65,16 +67,20 @@ class Outcome:
 @click.argument("path", type=FILE)
 @click.option(
     "--from",
-    "source",
+    "format",
     type=click.Choice([it.value for it in Format]),
     required=True,
     help="What has saved it: sb3 (Stable-Baselines3, sb3-contrib), agilerl, torch "
-    "(torch.export, or tensors by name), onnx.",
+    "(torch.export), onnx.",
 )
 @click.option("--step", type=click.IntRange(0), help="Default: as the file says, or 0.")
-@click.option("--algorithm", help="Such as PPO.  Default: as the file says.")
-@click.option("--spaces", type=FILE, help="JSON: what the file does not say itself.")
-@click.option("--statistics", type=FILE, help="VecNormalize's file, say.")
+@click.option("--algorithm", help="Such as PPO.  Default: as the files say.")
+@click.option(
+    "--spaces", type=FILE, help="JSON: what a torch or an onnx file does not say."
+)
+@click.option(
+    "--statistics", type=FILE, help="What VecNormalize.save wrote, beside sb3."
+)
 @click.option("--golden", type=FILE, help="A golden trace of your own, golden.npz.")
 @click.option(
     "--channels-last",
@@ -83,9 +89,11 @@ class Outcome:
 )
 @click.option("--score", type=float, help="The training score at this step.")
 @click.option("--fitness", type=float, help="The evaluation score at this step.")
-@click.option("--experiment", help="Name or id of the experiment that it belongs to.")
-@click.option("--project", help="Of a new experiment, name or id.  [default: imported]")
-@click.option("--name", help="Of a new experiment.  Default: that of the file.")
+@click.option("--experiment", help="Its name or id, if it is there already.")
+@click.option("--project", help="Of the experiment, name or id.  [default: imported]")
+@click.option(
+    "--name", help="Of the experiment, made if need be.  Default: that of the file."
+)
 @click.option("--env", help="Of a new experiment: its environment, CartPole-v1 say.")
 @click.option("--agent", help="Freeze it as an agent with this name.")
 @click.option("--connect", is_flag=True, help="And put the agent live.")
@@ -94,7 +102,7 @@ class Outcome:
     type=float,
     default=10.0,
     show_default=True,
-    help="Seconds to wait for a server to put it live.",
+    help="Seconds to wait for a server to put it live, if one runs.",
 )
 @click.option(
     "--out",
@@ -105,7 +113,6 @@ class Outcome:
 @store_options
 def import_(
     path: Path,
-    source: str,
     out: Path | None,
     as_json: bool,
     store: str | None,
@@ -133,7 +140,7 @@ def import_(
         TRACE_FILE: said.pop("golden"),
     }
     foreign = Foreign(
-        Format(source),
+        Format(said.pop("format")),
         {name: file for name, file in files.items() if file is not None},
         Options(said.pop("algorithm"), said.pop("channels_last")),
     )
@@ -143,17 +150,19 @@ def import_(
         if out is not None:
             _print(_outcome(made, made.step, bundle=str(out)), as_json=as_json)
             return
-        with administration(store, blobs, make=True) as arena:
-            outcome = _recorded(operator(arena), made, wish)
+        is_new = wish.destination.experiment is None
+        with administration(store, blobs, make=is_new) as arena:
+            outcome = _recorded(arena, made, wish)
     _print(outcome, as_json=as_json)
 
 
 def _wish(path: Path, out: Path | None, said: dict[str, Any]) -> Wish:
     """Return what is wished.  Raises `UsageError` if it contradicts itself."""
     given = {name for name in ("experiment", "project", "name", "env") if said[name]}
+    recorded = {"step", "score", "fitness", "agent"}
     if said["connect"] and not said["agent"]:
         raise click.UsageError("--connect puts an agent live: name it with --agent.")
-    if out is not None and (given or said["agent"]):
+    if out is not None and (given or any(said[it] is not None for it in recorded)):
         raise click.UsageError("With --out nothing is recorded: leave the rest out.")
     if "experiment" in given and given != {"experiment"}:
         raise click.UsageError(
@@ -174,8 +183,11 @@ def _wish(path: Path, out: Path | None, said: dict[str, Any]) -> Wish:
     )
 
 
-def _recorded(use: UseCases, made: Converted, wish: Wish) -> Outcome:
+def _recorded(arena: Arena, made: Converted, wish: Wish) -> Outcome:
+    use = operator(arena)
     step = made.step if wish.step is None else wish.step
+    # A refusal must come before anything is recorded.
+    agent = _agent_there(use, wish.agent, made.digest)
     experiment = experiment_for(use, wish.destination, made.manifest)
     use.experiments.add_checkpoint(
         experiment.id,
@@ -185,13 +197,11 @@ def _recorded(use: UseCases, made: Converted, wish: Wish) -> Outcome:
         fitness=wish.fitness,
         digest=made.digest,
     )
-    agent = None
-    if wish.agent is not None:
+    if agent is None and wish.agent is not None:
         choice = specific(step)
         agent = use.agents.create(wish.agent, experiment.id, checkpoint=choice)
-        if wish.connect:
-            use.agents.connect(agent.id)
-            agent = use.agents.wait(agent.id, timeout_s=wish.wait_s)
+    if agent is not None and wish.connect:
+        agent = connected(arena, agent.id, wait_s=wish.wait_s)
     return _outcome(
         made,
         step,
@@ -199,6 +209,23 @@ def _recorded(use: UseCases, made: Converted, wish: Wish) -> Outcome:
         experiment=experiment.name,
         agent=agent,
     )
+
+
+def _agent_there(use: UseCases, name: str | None, digest: Digest) -> AgentView | None:
+    """Return the agent of this name, if an import before this one has made it.
+
+    Raises `Conflict` if it is of another checkpoint.
+    """
+    there = [] if name is None else use.agents.list(name=name.strip()).items
+    for found in there:
+        if found.checkpoint.digest == digest:
+            return found
+    if there:
+        raise Conflict(
+            f"There is an agent called {there[0].name} already, of another checkpoint: "
+            "choose another name with --agent."
+        )
+    return None
 
 
 def _outcome(made: Converted, step: int, **rest: Any) -> Outcome:  # noqa: ANN401 -- the fields of it
@@ -236,5 +263,4 @@ def _print_agent(agent: AgentView) -> None:
     status = "Undeployed" if state is None else state.status.value
     why = f" ({state.reason})" if state is not None and state.reason else ""
     click.echo(f"agent:      {agent.name} is {status}{why}")
-    if is_pending(agent):
-        click.echo("No server has put it live yet: start one with arena-core serve.")
+    say_if_pending(agent)

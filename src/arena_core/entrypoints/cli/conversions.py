@@ -1,5 +1,6 @@
 """Converting a file of other training code on the command line, into a bundle."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from arena_core.domain.deployment import Parity, Verdict
 from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import Digest
 
-_STEPS = ("steps", "step")
+_STEP = "step"
 """Where the provenance of a bundle says how far training was."""
 
 
@@ -25,7 +26,7 @@ _STEPS = ("steps", "step")
 class Foreign:
     """What training code has saved, and what is said about it."""
 
-    source: Format
+    format: Format
     files: Mapping[str, Path | bytes]
     options: Options
 
@@ -54,15 +55,26 @@ def convert(foreign: Foreign, scratch: Path, out: Path | None) -> Converted:
     orders.lay_out(order, foreign.files)
     orders.check(order)
     with _shown() as report:
-        converter()(foreign.source, order, bundle, foreign.options, report)
+        converter()(foreign.format, order, bundle, foreign.options, report)
         report("checking the bundle")
-        manifest = bundles.check(bundle)
-        loaded = load_bundle(bundle)
-        loaded.model.close()
-    if loaded.parity.verdict is Verdict.FAILED:
-        raise Rejected(parity.sentence(loaded.parity))
+        with _gone_if_refused(bundle):
+            manifest = bundles.check(bundle)
+            loaded = load_bundle(bundle)
+            loaded.model.close()
+            if loaded.parity.verdict is Verdict.FAILED:
+                raise Rejected(parity.sentence(loaded.parity))
     digest = bundles.listing(bundle).digest
     return Converted(bundle, manifest, digest, loaded.parity, _step(bundle))
+
+
+@contextmanager
+def _gone_if_refused(bundle: Path) -> Iterator[None]:
+    """Delete the folder if there is an error: what is refused is not to be used."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(bundle, ignore_errors=True)
+        raise
 
 
 class _Described(msgspec.Struct):
@@ -73,8 +85,8 @@ def _step(bundle: Path) -> int:
     """Return the step that the bundle says it is of; 0 if it says none."""
     content = (bundle / bundles.MANIFEST_FILE).read_bytes()
     said = msgspec.json.decode(content, type=_Described).provenance
-    steps = [said[key] for key in _STEPS if type(said.get(key)) is int]
-    return steps[0] if steps else 0
+    step = said.get(_STEP)
+    return step if type(step) is int else 0
 
 
 @contextmanager

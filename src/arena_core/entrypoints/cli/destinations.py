@@ -34,10 +34,13 @@ def experiment_for(
 ) -> ExperimentView:
     """Return the experiment that `destination` means, which is made if need be.
 
-    Raises `NotFound`, `Ambiguous`, or `Conflict` for one of another algorithm.
+    Raises `NotFound`, `Ambiguous`, or `Conflict` for one of another algorithm or of
+    another environment: a file that happens to have the same name is no next step.
     """
     if destination.experiment is not None:
-        return _experiment(use, destination.experiment)
+        found = _experiment(use, destination.experiment)
+        _check_algorithm(found, manifest)
+        return found
     project = _project(use, destination.project or PROJECT, manifest.family)
     there = use.experiments.list(project_id=project.id, name=destination.name)
     if not there:
@@ -49,12 +52,28 @@ def experiment_for(
             source=None if destination.env is None else gym(destination.env),
         )
     found = _only(there, destination.name, "experiment")
+    _check_algorithm(found, manifest)
+    _check_environment(found, destination.env)
+    return found
+
+
+def _check_algorithm(found: ExperimentView, manifest: Manifest) -> None:
     if found.algorithm != manifest.algorithm:
         raise Conflict(
             f"The experiment {found.name} is of the algorithm {found.algorithm}, the "
-            f"checkpoint of {manifest.algorithm}: name another with --name."
+            f"checkpoint of {manifest.algorithm}: name another one, with --name if it "
+            "is new."
         )
-    return found
+
+
+def _check_environment(found: ExperimentView, env: str | None) -> None:
+    known = None if found.source is None else found.source.name
+    if env is not None and env != known:
+        raise Conflict(
+            f"The experiment {found.name} is there already, of "
+            f"{known or 'no environment that is known'} and not of {env}: name a new "
+            "one with --name."
+        )
 
 
 def _experiment(use: UseCases, name_or_id: str) -> ExperimentView:

@@ -8,6 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_WIDE = 200
+"""Characters in a line where there is no terminal."""
+
 
 def print_json(value: object) -> None:
     """Print `value` as JSON, indented."""
@@ -22,13 +25,29 @@ def print_json_lines(values: Iterable[object]) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; it is as wide as its content where nobody looks."""
+    _console().print(_table(columns, rows))
+
+
+def print_figures(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table of few rows, on its side where the terminal is too narrow."""
+    console, table = _console(), _table(columns, rows)
+    wide = console.options.update(max_width=_WIDE)
+    if console.measure(table, options=wide).maximum > console.width:
+        first, *others = zip(columns, *rows, strict=True)
+        table = _table([str(cell) for cell in first], others)
+    console.print(table)
+
+
+def _console() -> Console:
     console = Console(soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(width=200)
+    return console if console.is_terminal else Console(width=_WIDE)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
         # Names are the users' own: they are text here, never markup.
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    console.print(table)
+    return table

@@ -20,7 +20,11 @@ from rich.progress import (
 
 from arena_core.domain.errors import ArenaError, Rejected
 from arena_core.entrypoints.cli.options import store_options
-from arena_core.entrypoints.cli.output import print_json, print_table
+from arena_core.entrypoints.cli.output import (
+    print_figures,
+    print_json,
+    print_table,
+)
 from arena_core.entrypoints.cli.targets import Place, reachable
 
 if TYPE_CHECKING:
@@ -196,7 +200,7 @@ def _print(result: "Result", *, as_json: bool) -> None:
         print_json(result)
         return
     reports = [result.agent] if result.other is None else [result.agent, result.other]
-    print_table(COLUMNS, [report.row() for report in reports])
+    print_figures(COLUMNS, [report.row() for report in reports])
     for report in reports:
         if report.mean_return_of:
             click.echo(f"\nMean return of each agent of {report.name}:")

@@ -1,13 +1,14 @@
 """Reading what callers send: bounded before it is parsed, and parsed by type."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import msgspec
+from msgspec import inspect
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
@@ -150,10 +151,12 @@ def _converted(given: object, kind: type[S], *, strict: bool) -> S:
         return msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at ")
-        raise Rejected(_sentence(text), field=_field(text, where)) from error
+        field = _field(text, where)
+        known = _choices(inspect.type_info(kind), field.split("."))
+        raise Rejected(_sentence(text, known), field=field) from error
 
 
-def _sentence(text: str) -> str:
+def _sentence(text: str, known: Sequence[object]) -> str:
     """Return what msgspec complains of as a sentence with its remedy."""
     named = shown(_named(text))
     if text.startswith("Object contains unknown field"):
@@ -162,7 +165,25 @@ def _sentence(text: str) -> str:
         return f"The field {named} is missing: give it."
     if text == "Invalid UUID":
         return "It is no id: give a UUID."
+    if text.startswith("Invalid enum value") and known:
+        return f"{_plain(text)}: use one of {', '.join(map(str, known))}."
     return _plain(text) + "."
+
+
+def _choices(info: inspect.Type, path: Sequence[str]) -> list[object]:
+    """Return the values that a field can have, if they are listed in its type."""
+    match info:
+        case inspect.UnionType(types=types):
+            return [known for one in types for known in _choices(one, path)]
+        case inspect.StructType(fields=fields) if path:
+            named = (field for field in fields if field.encode_name == path[0])
+            return [known for one in named for known in _choices(one.type, path[1:])]
+        case inspect.EnumType(cls=cls) if not path:
+            return [member.value for member in cls]
+        case inspect.LiteralType(values=values) if not path:
+            return list(values)
+        case _:
+            return []
 
 
 def _field(text: str, where: str) -> str:

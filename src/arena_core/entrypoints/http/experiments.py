@@ -98,15 +98,15 @@ class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     score: float | None = None
     fitness: float | None = None
     digest: str | None = None
-    source: Format | None = msgspec.field(default=None, name="from")
+    format: Format | None = msgspec.field(default=None, name="from")
     algorithm: str | None = None
     channels_last: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before the body is read."""
         metric_points.check_step(self.step)
-        if self.source is not None:
-            self.order(self.source)
+        if self.format is not None:
+            self.order(self.format)
         elif self.algorithm is not None or self.channels_last:
             raise Rejected(
                 "A bundle says this itself: leave it out, or name the format of "
@@ -114,7 +114,7 @@ class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
                 field="channels_last" if self.algorithm is None else "algorithm",
             )
 
-    def order(self, source: Format) -> Order:
+    def order(self, of: Format) -> Order:
         if self.digest is not None:
             raise Rejected(
                 "The digest is that of a bundle, which is not known before the import: "
@@ -122,7 +122,7 @@ class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
                 field="digest",
             )
         return ordered(
-            source=source,
+            format=of,
             step=self.step,
             algorithm=self.algorithm,
             channels_last=self.channels_last,
@@ -133,7 +133,7 @@ class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def _single(query: Upload) -> str | None:
     """Return the name of an upload that is no archive, if it may be none."""
-    return None if query.source is None else MODEL_FILE
+    return None if query.format is None else MODEL_FILE
 
 
 def _source(body: SourceBody | None) -> Source | None:
@@ -207,8 +207,8 @@ def checkpoints(call: Call) -> Reply:
 
 def add_checkpoint(call: Call) -> Reply:
     query: Upload = call.query
-    if query.source is not None:
-        return imports.requested(call, query.order(query.source))
+    if query.format is not None:
+        return imports.requested(call, query.order(query.format))
     made = call.use.experiments.add_checkpoint(
         call.ids["experiment_id"],
         step=query.step,

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from arena_core.application import inference
 from arena_core.application.identity import REFUSAL, authenticate
-from arena_core.application.inference import GREEDY, Choice
+from arena_core.application.inference import GREEDY, Choice, Understood
 from arena_core.application.keys import PREFIX
 from arena_core.application.models import Model
 from arena_core.application.serving import Live
@@ -39,12 +39,14 @@ from arena_core.entrypoints.http.endpoints import EXTERNAL_USER, bearer
 from arena_core.entrypoints.http.errors import detail_of, status_of
 from arena_core.entrypoints.library import Arena
 
-ANSWERS: dict[str, Callable[[Model, bytes, Choice], bytes]] = {
-    "get_action": inference.get_action,
-    "predict": inference.predict,
+CALLS: dict[str, Callable[[Model, bytes, Choice], Understood]] = {
+    "get_action": inference.begin_action,
+    "predict": inference.begin_prediction,
 }
 INLINE_BODY_BYTES = 2048
-"""Of a body that is answered on the event loop: one or a few small rows."""
+"""Of a body that is read on the event loop: what is larger has a thread from then."""
+INLINE_ROWS = 8
+"""Of a request that is answered on the event loop, if the model is quick."""
 LANGUAGE_MODEL_VERBS = ("generate", "generate_stream", "sessions")
 ARRIVAL_S = 5.0
 POLL_S = 0.01
@@ -84,8 +86,8 @@ class DataPlane:
             if scope["method"] not in {"GET", "HEAD"}:
                 return _wrong_method(b"GET, HEAD")
             return _Reply(HTTPStatus.OK, live.status)
-        if verb in ANSWERS:
-            return await self._call(live, ANSWERS[verb], scope, receive)
+        if verb in CALLS:
+            return await self._call(live, CALLS[verb], scope, receive)
         if verb.partition("/")[0] in LANGUAGE_MODEL_VERBS:
             await self._authorise(live, scope)
             raise Rejected("This deployment is no language model.")
@@ -94,7 +96,7 @@ class DataPlane:
     async def _call(
         self,
         live: Live,
-        answer: Callable[[Model, bytes, Choice], bytes],
+        begin: Callable[[Model, bytes, Choice], Understood],
         scope: Scope,
         receive: Receive,
     ) -> _Reply:
@@ -110,10 +112,15 @@ class DataPlane:
         deployment_id = str(live.deployment_id)
         live = self._registry.live(deployment_id) or await self._arriving(deployment_id)
         await self._authorise(live, scope)
-        if live.model.quick and len(body) <= INLINE_BODY_BYTES:
-            return _Reply(HTTPStatus.OK, answer(live.model, body, choice))
-        answered = await run_in_threadpool(answer, live.model, body, choice)
-        return _Reply(HTTPStatus.OK, answered)
+        if len(body) > INLINE_BODY_BYTES:
+            answered = await run_in_threadpool(
+                lambda: begin(live.model, body, choice).answer()
+            )
+            return _Reply(HTTPStatus.OK, answered)
+        understood = begin(live.model, body, choice)
+        if live.model.quick and understood.rows <= INLINE_ROWS:
+            return _Reply(HTTPStatus.OK, understood.answer())
+        return _Reply(HTTPStatus.OK, await run_in_threadpool(understood.answer))
 
     async def _authorise(self, live: Live, scope: Scope) -> None:
         header = _header(scope, b"authorization")

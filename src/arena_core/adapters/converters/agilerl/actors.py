@@ -94,9 +94,11 @@ def _head(
 
 def _check_actions(space: LeafSpace) -> None:
     match space:
-        case Box(shape=shape):
+        case Box(shape=shape, dtype=dtype):
             if len(shape) != 1:
                 refuse("its actions are no vectors")
+            if not dtype.startswith("float"):
+                refuse(f"its actions are of {dtype}, but AgileRL answers with floats")
         case Discrete(start=0) | MultiBinary():
             pass
         case MultiDiscrete(start=starts) if not any(starts):

@@ -16,7 +16,6 @@ from arena_core.adapters.converters.weights import refuse
 from arena_core.application import golden, spaces
 from arena_core.application.conversion import (
     MODEL_FILE,
-    STATISTICS_FILE,
     TRACE_FILE,
     Converted,
     Options,
@@ -25,7 +24,6 @@ from arena_core.application.conversion import (
 from arena_core.application.golden import Case, GoldenTrace, Step
 from arena_core.application.manifests import FORMAT_VERSION, SINGLE
 from arena_core.domain.checkpoint import Discrete, MultiDiscrete, Policy
-from arena_core.domain.errors import Rejected
 
 
 @frozen(eq=False)
@@ -36,12 +34,6 @@ class Served:
 
 def convert(folder: Path, options: Options, report: Report) -> Converted:
     """Convert what `agent.save_checkpoint` has written."""
-    if (folder / STATISTICS_FILE).exists():
-        raise Rejected(
-            "A checkpoint of AgileRL has its running statistics in itself: import it "
-            "without a file of statistics.",
-            field=STATISTICS_FILE,
-        )
     report("reading the checkpoint")
     saved = read((folder / MODEL_FILE).read_bytes())
     report("building the networks")
@@ -94,9 +86,9 @@ def _manifest(
 ) -> dict[str, Any]:
     policies = {name: policy_json.to_json(part.policy) for name, part in parts.items()}
     provenance: dict[str, Any] = {
-        "agilerl_version": saved.version,
+        "converted_from": "agilerl",
         "golden": origin,
-        "steps": saved.steps,
+        "step": saved.steps,
     }
     return {
         "format_version": FORMAT_VERSION,

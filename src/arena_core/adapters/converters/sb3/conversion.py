@@ -29,6 +29,9 @@ from arena_core.domain.values import Family
 
 _WEIGHTS = "policy.onnx"
 _LIBRARY = "stable-baselines3"
+_ON_POLICY = frozenset({
+    Architecture.ACTOR_CRITIC, Architecture.MASKABLE, Architecture.RECURRENT,
+})  # fmt: skip
 _MOST_STEPS = 2**53
 """Larger numbers are not the same in every reader of JSON."""
 
@@ -42,8 +45,7 @@ def convert(folder: Path, options: Options, report: Report) -> Converted:
     report("reading the checkpoint")
     saved = files.read((folder / MODEL_FILE).read_bytes())
     model = understand(saved)
-    given = folder / STATISTICS_FILE
-    normalisers = statistics.read(given.read_bytes()) if given.exists() else {}
+    normalisers = _normalisers(folder / STATISTICS_FILE, saved, model)
     report("putting the policy together")
     policy, network = _policy(saved, model, normalisers, options)
     report("recording what it answers")
@@ -53,6 +55,24 @@ def convert(folder: Path, options: Options, report: Report) -> Converted:
         {policy.weights: network.to_onnx()},
         trace,
     )
+
+
+def _normalisers(
+    given: Path, saved: SavedModel, model: Model
+) -> Mapping[str, Normaliser]:
+    if given.exists():
+        return statistics.read(given.read_bytes())
+    # These algorithms keep what an environment said before VecNormalize changed it,
+    # and nothing where there was none; the others keep it in any case.
+    if model.architecture in _ON_POLICY and (
+        saved.attribute("_last_original_obs") is not None
+    ):
+        raise Rejected(
+            "The checkpoint was trained with VecNormalize: give the file that its "
+            "save has written too, as the statistics.",
+            field=STATISTICS_FILE,
+        )
+    return {}
 
 
 def _policy(

@@ -14,6 +14,7 @@ from arena_core.adapters.converters.sb3.files import SavedModel
 from arena_core.adapters.converters.weights import refuse
 from arena_core.application.filenames import shown
 from arena_core.domain.checkpoint import (
+    Box,
     Dict,
     Discrete,
     LeafSpace,
@@ -201,6 +202,11 @@ def _action_space(saved: SavedModel) -> LeafSpace:
     space = space_of(saved.attribute("action_space"), field="action_space")
     if isinstance(space, Dict | Tuple):
         refuse("its action_space is a Dict or a Tuple")
+    if isinstance(space, Box) and not space.dtype.startswith("float"):
+        refuse(
+            f"its action_space is a Box of {space.dtype}, for which Stable-Baselines3 "
+            "answers with floats"
+        )
     _check_start(space, "action_space")
     return space
 

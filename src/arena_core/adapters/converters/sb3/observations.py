@@ -8,6 +8,7 @@ import numpy as np
 from attrs import evolve, frozen
 
 from arena_core.application import spaces
+from arena_core.application.conversion import STATISTICS_FILE
 from arena_core.domain.checkpoint import (
     Box,
     Dict,
@@ -96,9 +97,9 @@ def leaves(
         part = found[key].trained if key in found else None
         if not isinstance(part, Box) or len(normaliser.mean) != len(part.low):
             raise Rejected(
-                "The statistics do not fit the observation_space of the checkpoint: "
-                "give those that were saved with it.",
-                field="statistics",
+                "The statistics file does not fit the observation_space of the "
+                "checkpoint: give the one that VecNormalize.save wrote with it.",
+                field=STATISTICS_FILE,
             )
     return tuple(found.values())
 

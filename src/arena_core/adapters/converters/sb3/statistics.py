@@ -7,6 +7,7 @@ import numpy as np
 
 from arena_core.adapters.converters.pickles import Stub
 from arena_core.adapters.converters.torch_files import read_pickle
+from arena_core.application.conversion import STATISTICS_FILE
 from arena_core.domain.checkpoint import Normaliser
 from arena_core.domain.errors import Rejected
 
@@ -17,10 +18,13 @@ _MEAN = ("stable_baselines3.common.running_mean_std", "RunningMeanStd")
 def read(data: bytes) -> Mapping[str, Normaliser]:
     """Return how each array of an observation is normalised, by its key in the Dict.
 
-    The key is `""` if the observation is one array.  Raises `Rejected` if `data` is
-    no pickle of a `VecNormalize`.
+    The key is `""` if the observation is one array.  Raises `Rejected`, which names
+    the file of statistics, if `data` is no pickle of a `VecNormalize`.
     """
-    state = _state(read_pickle(data), _NORMALIZE)
+    try:
+        state = _state(read_pickle(data), _NORMALIZE)
+    except Rejected as error:
+        raise _unreadable() from error
     try:
         if not state["norm_obs"]:
             return {}
@@ -28,7 +32,7 @@ def read(data: bytes) -> Mapping[str, Normaliser]:
         if not isinstance(statistics, dict):
             return {"": _normaliser(statistics, state)}
         return {str(key): _normaliser(part, state) for key, part in statistics.items()}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable() from error
 
 
@@ -58,7 +62,7 @@ def _state(found: object, name: tuple[str, str]) -> dict[str, Any]:
 
 def _unreadable() -> Rejected:
     return Rejected(
-        "The statistics are not those of a VecNormalize: give the file that its "
-        "method save has written.",
-        field="statistics",
+        "The statistics file is damaged, or not that of a VecNormalize: save it with "
+        "VecNormalize.save and give that.",
+        field=STATISTICS_FILE,
     )

@@ -16,7 +16,6 @@ from arena_core.adapters.runtimes.torch_programs import schema
 from arena_core.domain.errors import Rejected
 
 _CPU = schema.Device(type="cpu")
-_LEAF = (None, None)
 _CONTAINERS = {
     "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict",
 }  # fmt: skip
