@@ -108,7 +108,8 @@ def ranking(agent, tmp_path_factory):
     """A policy that ranks its actions: it has no distribution."""
     folder = bundles.cartpole(tmp_path_factory.mktemp("ranking"))
     described = bundles.manifest(folder)
-    bundles.write_manifest(folder, {**described, "head": "q_values"})
+    ranked = {**described, "head": "q_values", "algorithm": "DQN"}
+    bundles.write_manifest(folder, ranked)
     return agent("image").world.live(folder, algorithm="DQN")
 
 

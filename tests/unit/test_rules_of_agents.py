@@ -281,7 +281,9 @@ def _of_family(scene, family):
     if family is Family.LATENT:
         return scene.bundle(shapes.latent_policy)
     bundle = scene.bundle(bundles.regressor)
-    described = bundles.manifest(bundle) | {"family": family.value}
+    algorithm = {Family.LLM: "GRPO"}.get(family, "Supervised")
+    described = bundles.manifest(bundle)
+    described |= {"family": family.value, "algorithm": algorithm}
     bundles.write_manifest(bundle, described)
     return bundle
 
@@ -328,6 +330,18 @@ def test_rule_34_a_saved_model_still_has_its_weights_when_its_source_is_gone(sce
     assert understood.family is found.family is Family.SUPERVISED
     weights = blobs.read(digest, understood.policy.weights)
     assert weights == (bundle / "policy.onnx").read_bytes()
+
+
+def test_the_algorithm_of_a_bundle_must_be_that_of_its_experiment(scene):
+    made = scene.experiment(algorithm="DQN", scores={})
+    with pytest.raises(Rejected, match="of the algorithm PPO") as caught:
+        scene.use.experiments.add_checkpoint(made.id, step=1, path=scene.bundle())
+    assert caught.value.field == "checkpoint.json: algorithm"
+    assert not scene.use.experiments.checkpoints(made.id)
+    bundle = scene.bundle()
+    described = bundles.manifest(bundle) | {"algorithm": "d q-n"}
+    bundles.write_manifest(bundle, described)
+    scene.use.experiments.add_checkpoint(made.id, step=1, path=bundle)
 
 
 def test_the_family_of_a_bundle_must_be_that_of_its_experiment(scene):

@@ -143,7 +143,7 @@ def test_what_is_normalised_reaches_the_weights_as_floats():
     ],
 )
 def test_a_normaliser_of_something_else_is_refused(space):
-    with pytest.raises(Rejected, match="do not fit the observation_space"):
+    with pytest.raises(Rejected, match="does not fit the observation_space"):
         leaves(space, {"x": Normaliser((0.0,), (1.0,))}, set())
 
 
@@ -188,7 +188,11 @@ def test_statistics_may_be_clipped_nowhere():
     [
         {"epsilon": "small"},
         {"clip_obs": None},
+        {"clip_obs": float("nan")},
+        {"epsilon": 2**1024 - 1},
         {"obs_rms": {"mean": np.array([1.0])}},
+        {"obs_rms": {"mean": np.array([1.0]), "var": np.array([1.0, 1.0])}},
+        {"obs_rms": {"mean": np.array([1.0]), "var": np.array([-1.0])}},
         {"obs_rms": {"mean": np.array([np.nan]), "var": np.array([1.0])}},
     ],
 )

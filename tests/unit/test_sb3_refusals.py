@@ -220,6 +220,12 @@ def test_weights_that_are_not_finite_are_refused(converted):
         converted(edited("ppo_cartpole", "policy.pth", spoil))
 
 
+@pytest.mark.parametrize("steps", [1.5, 1e300, True, -1, 2**53, "many", None])
+def test_a_number_of_steps_that_is_none_is_left_out(steps, converted):
+    _, parts = converted(with_attributes("ppo_cartpole", num_timesteps=steps))
+    assert parts.checkpoint["provenance"]["step"] is None
+
+
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_whatever_is_damaged_nothing_but_a_refusal_comes_of_it(data, tmp_path_factory):

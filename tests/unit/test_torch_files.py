@@ -123,7 +123,7 @@ def test_the_weights_in_archives_of_stable_baselines_are_read(path):
     ("name", "remedy"),
     [
         ("legacy.pt", "save it again with a newer torch"),
-        ("script.pt", "export the model with torch.export or to ONNX"),
+        ("script.pt", "export the model to ONNX and import that with the format onnx"),
         ("program.pt2", "the format torch"),
     ],
 )

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arena_core.application import bundles
+from arena_core.application.filenames import shown
 from arena_core.application.ports import MetricPoint
 from arena_core.application.session import Core
 from arena_core.domain import experiment
+from arena_core.domain.algorithms import is_same
 from arena_core.domain.errors import Rejected
-from arena_core.domain.values import Family
 
 SCORE = "score"
 """The metric that is the training score at its step."""
@@ -28,7 +29,7 @@ def keep(
     `expected`: the digest that it must have.  Raises `Rejected`, `Conflict` or
     `NotFound` if the experiment cannot have it, and nothing of it is kept then.
     """
-    _check(core, folder, state.setup.family)
+    _check(core, folder, state.setup)
     seen = bundles.listing(folder).digest
     if expected not in (None, seen):
         raise Rejected(
@@ -57,16 +58,22 @@ def points(
     ]
 
 
-def _check(core: Core, folder: Path, family: Family) -> None:
+def _check(core: Core, folder: Path, setup: experiment.Setup) -> None:
     """Raise `Rejected` unless the bundle could be served, as far as can be seen.
 
     What it answers is compared with training later, at each Connect.
     """
     manifest = bundles.check(folder)
-    if manifest.family is not family:
+    if manifest.family is not setup.family:
         raise Rejected(
             f"The bundle is of the family {manifest.family.value}, the experiment "
-            f"of {family.value}: both must agree.",
+            f"of {setup.family.value}: both must agree.",
             field="checkpoint.json: family",
+        )
+    if not is_same(manifest.algorithm, setup.algorithm):
+        raise Rejected(
+            f"The bundle is of the algorithm {shown(manifest.algorithm)}, the "
+            f"experiment of {shown(setup.algorithm)}: add it to one of its own.",
+            field="checkpoint.json: algorithm",
         )
     core.inspect(folder, manifest)

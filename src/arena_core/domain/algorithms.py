@@ -40,6 +40,11 @@ def family_of(algorithm: str) -> Family:
     return family
 
 
+def is_same(one: str, other: str) -> bool:
+    """Say whether two names are of one algorithm: `Rainbow DQN` and `RainbowDQN`."""
+    return _plain(one) == _plain(other)
+
+
 def is_recurrent(algorithm: str) -> bool:
     """Say whether the name means a policy that carries a hidden state."""
     return _plain(algorithm).startswith("recurrent")

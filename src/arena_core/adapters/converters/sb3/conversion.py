@@ -129,6 +129,8 @@ def _checkpoint(
     saved: SavedModel, algorithm: str, policy: Policy, origin: str
 ) -> dict[str, Any]:
     steps = saved.attribute("num_timesteps")
+    # Only an int is looked up in a range; anything else is compared with all of it.
+    is_step = type(steps) is int and steps in range(_MOST_STEPS)
     return {
         "format_version": FORMAT_VERSION,
         "algorithm": algorithm,
@@ -141,7 +143,7 @@ def _checkpoint(
         "provenance": {
             "converted_from": _LIBRARY,
             "golden": origin,
-            "step": steps if steps in range(_MOST_STEPS) else None,
+            "step": steps if is_step else None,
             "versions": dict(saved.versions),
         },
     }

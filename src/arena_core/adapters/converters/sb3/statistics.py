@@ -42,7 +42,12 @@ def _normaliser(found: object, settings: Mapping[str, Any]) -> Normaliser:
         np.asarray(state[name], np.float64).ravel() for name in ("mean", "var")
     )
     epsilon, clip = float(settings["epsilon"]), float(settings["clip_obs"])
-    if not np.isfinite([*mean, *variance, epsilon]).all():
+    if (
+        not np.isfinite([*mean, *variance, epsilon]).all()
+        or mean.shape != variance.shape
+        or (variance < 0).any()
+        or np.isnan(clip)
+    ):
         raise _unreadable()
     return Normaliser(
         tuple(mean.tolist()),
