@@ -1,0 +1,161 @@
+"""What strangers may try with files and requests: each attempt has its tests."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+THREATS = {
+    # --- model files
+    "a pickle in any wrapping is uploaded as a bundle": [
+        "test_no_bundle_runs_anything_when_it_is_checked",
+        "test_no_trace_runs_anything_when_it_is_read",
+        "test_no_weights_run_anything_when_they_are_loaded",
+        "test_pickles_are_refused_wherever_they_lie",
+    ],
+    "a pickle in any wrapping is imported": [
+        "test_no_converter_runs_anything_even_where_it_could",
+        "test_nothing_sings_in_the_process_of_its_own_either",
+        "test_the_same_pickle_runs_where_pickle_reads_it",
+    ],
+    "a safe reader fails, and an unsafe one is tried": [
+        "test_no_module_of_ours_can_unpickle_evaluate_or_load_with_trust",
+        "test_the_check_for_that_finds_each",
+    ],
+    "torch comes into the server by the way": [
+        "test_torch_is_imported_neither_by_a_module_nor_by_a_server",
+    ],
+    "a torch.export archive runs code when torch loads it": [
+        "test_nothing_in_a_file_of_torch_is_run",
+        "test_operators_that_are_not_listed_are_refused_by_name",
+        "test_compiled_code_and_files_that_nobody_knows_are_refused",
+    ],
+    "ONNX keeps data outside of its file": [
+        "test_data_outside_of_the_file_is_refused_unread",
+        "test_onnxruntime_alone_would_read_files_of_this_machine",
+        "test_weights_with_external_data_never_become_deployed",
+    ],
+    "ONNX brings operators, functions or loops of its own": [
+        "test_operators_beyond_the_standard_are_refused",
+        "test_functions_are_refused_because_they_inline_to_any_size",
+        "test_loops_are_refused_because_they_may_never_end",
+    ],
+    "a stored file is changed, or swapped between check and use": [
+        "test_a_flipped_bit_is_noticed",
+        "test_two_swapped_files_are_noticed",
+        "test_a_link_that_takes_the_place_of_a_file_is_not_followed",
+        "test_weights_that_also_pass_for_another_format_are_run_as_what_was_checked",
+    ],
+    "weights take all time or memory while they are loaded": [
+        "test_weights_that_compute_for_ever_while_they_are_loaded_are_given_up",
+        "test_weights_that_ask_for_more_memory_than_there_is_are_refused",
+        "test_only_a_few_are_looked_at_at_once",
+    ],
+    "a converter is made to run code": [
+        "test_it_can_reach_nobody",
+        "test_it_can_start_no_program_and_no_process",
+        "test_it_sees_nothing_of_whoever_started_it",
+        "test_it_writes_in_its_own_folder_only",
+        "test_it_dies_with_the_process_that_started_it",
+    ],
+    "a converter is made to take everything": [
+        "test_it_is_ended_when_it_needs_too_much_memory",
+        "test_it_is_ended_when_it_fills_the_disk",
+        "test_it_is_ended_after_a_while",
+        "test_it_can_take_nothing_that_no_limit_counts",
+    ],
+    "a converter is made to lie": [
+        "test_saying_that_all_is_done_makes_no_bundle",
+        "test_only_plain_files_of_one_name_make_a_bundle",
+        "test_what_it_says_is_made_plain",
+    ],
+    # --- payloads
+    "an array claims more than it holds": [
+        "test_elements_of_no_size_cannot_make_a_huge_array",
+        "test_a_claim_of_a_tebibyte_is_refused",
+        "test_no_claim_of_an_array_takes_memory",
+    ],
+    "the header of an array is made to break its parser": [
+        "test_deep_nesting_in_the_header_is_refused",
+        "test_booleans_as_dimensions_are_refused",
+        "test_a_huge_header_length_is_refused",
+    ],
+    "an array is an archive, a pickle, or has something behind it": [
+        "test_a_zip_archive_is_not_opened",
+        "test_an_object_array_is_not_unpickled",
+        "test_bytes_behind_the_array_are_refused",
+    ],
+    "base64 is spelled in several ways": [
+        "test_text_that_is_not_standard_base64_is_refused",
+        "test_bits_that_are_lost_in_the_padding_are_refused",
+        "test_no_two_texts_are_the_same_array_file",
+    ],
+    "an observation is of another shape, kind or not finite": [
+        "test_a_malformed_array_is_refused_quickly_in_one_sentence",
+        "test_any_json_in_any_place_is_answered_or_plainly_refused",
+        "test_bad_rows_of_one_caller_spoil_nothing_for_another",
+    ],
+    "a body is huge, endless, in tiny pieces, or compressed": [
+        "test_a_body_over_the_limit_is_refused_before_and_while_it_is_read",
+        "test_a_body_in_many_parts_takes_no_more_than_itself",
+        "test_a_body_that_is_compressed_is_not_inflated",
+    ],
+    "JSON is nested deeply, or has numbers without end": [
+        "test_depth_and_length_of_numbers_are_limited",
+        "test_an_integer_of_too_many_digits_is_refused",
+    ],
+    "a small request asks for much": [
+        "test_a_small_request_cannot_ask_for_a_huge_answer",
+        "test_rows_against_columns_take_no_memory",
+        "test_many_rows_are_not_answered_on_the_event_loop",
+    ],
+    "a hidden state is forged": [
+        "test_whatever_is_sent_is_answered_or_refused_in_one_sentence",
+        "test_any_object_is_answered_or_plainly_refused",
+    ],
+    "an error tells of the inside": [
+        "test_a_defect_shows_nothing_of_the_inside",
+        "test_no_secret_gets_into_logs_events_errors_or_reprs",
+        "test_what_failed_is_unavailable_and_does_not_say_why",
+    ],
+    # --- archives and names
+    "a name leads elsewhere": [
+        "test_names_that_lead_elsewhere_are_refused",
+        "test_a_bad_name_is_refused",
+        "test_any_other_name_is_refused",
+    ],
+    "names collide": [
+        "test_names_that_collide_are_refused",
+        "test_two_members_whose_names_differ_in_case_alone_are_refused",
+        "test_names_that_some_file_system_cannot_keep_apart_are_refused",
+    ],
+    "an archive holds links or devices": [
+        "test_a_file_that_nobody_would_read_is_refused",
+        "test_a_folder_with_a_link_is_refused",
+        "test_a_folder_with_a_named_pipe_is_refused",
+    ],
+    "an archive is a bomb": [
+        "test_a_bomb_is_not_inflated",
+        "test_a_bomb_is_refused_by_its_ratio_alone",
+        "test_members_that_inflate_to_too_much_together_are_refused",
+        "test_a_directory_that_claims_to_be_huge_is_refused_before_it_is_read",
+    ],
+    "a deployment key is tried on the control plane": [
+        "test_every_route_refuses_every_wrong_credential",
+        "test_credentials_that_are_good_for_something_else_are_forbidden",
+    ],
+}
+# There is no door yet for safetensors files, for models at an address, and for more
+# callers than a queue can hold: whoever opens one adds a line.
+
+
+@pytest.fixture(scope="module")
+def names():
+    sources = (path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
+    return set(re.findall(r"def (test_\w+)\(", "\n".join(sources)))
+
+
+@pytest.mark.parametrize("threat", THREATS)
+def test_the_tests_of_this_threat_are_there(threat, names):
+    assert not set(THREATS[threat]) - names
