@@ -26,7 +26,7 @@ from end_to_end.processes import (
 
 pytestmark = pytest.mark.slow
 
-SAVED = Path(__file__).parents[1] / "checkpoints" / "sb3" / "dqn_cartpole.zip"
+SAVED = Path(__file__).parents[1] / "checkpoints" / "sb3" / "ppo_cartpole.zip"
 KILLS = 3
 LONGEST_LIFE_S = 1.0
 """About as long as one conversion takes."""
