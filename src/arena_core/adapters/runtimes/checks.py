@@ -5,9 +5,9 @@ from typing import Any, Self
 import numpy as np
 from attrs import frozen
 
-from arena_core.application.ports import Array, Tensors
+from arena_core.application.ports import Array, Runtime, Tensors
 from arena_core.domain.checkpoint import Signature, TensorSpec
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import Rejected, Unavailable
 
 Shape = tuple[int | None, ...]
 
@@ -94,8 +94,8 @@ def accept_rows(outputs: dict[str, Array], rows: int) -> dict[str, Array]:
     return outputs
 
 
-def accept_output_shapes(signature: Signature, outputs: dict[str, Array]) -> None:
-    """Raise `Rejected` unless `outputs` have the shapes that `signature` says."""
+def accept_outputs(signature: Signature, outputs: dict[str, Array]) -> None:
+    """Raise `Rejected` unless `outputs` are of the dtypes and shapes of `signature`."""
     for spec in signature.outputs:
         shape = outputs[spec.name].shape
         if len(shape) != len(spec.shape) or not _fits(shape[1:], spec.shape[1:]):
@@ -103,6 +103,12 @@ def accept_output_shapes(signature: Signature, outputs: dict[str, Array]) -> Non
             raise Rejected(
                 f"The output {spec.name} has the shape {found}, the manifest says "
                 f"{_in_words(spec.shape)}: correct the manifest.",
+                field="signature",
+            )
+        if outputs[spec.name].dtype != spec.dtype:
+            raise Rejected(
+                f"The output {spec.name} has the dtype {outputs[spec.name].dtype}, the "
+                f"manifest says {spec.dtype}: correct the manifest.",
                 field="signature",
             )
 
@@ -124,6 +130,32 @@ def accept_signature(found: Signature, wanted: Signature) -> None:
                 f"{spec.shape[0]}: export them with a free batch axis.",
                 field="weights",
             )
+
+
+def prove(runtime: Runtime) -> None:
+    """Run one and two rows of zeros, unless sizes are free that only callers know.
+
+    Raises `Rejected` unless outputs follow the batch and are as the signature says.
+    """
+    specs = runtime.signature.inputs
+    if any(None in spec.shape[1:] for spec in specs):
+        return
+    for rows in (1, 2):
+        zeros = {spec.name: _zeros(spec, rows) for spec in specs}
+        try:
+            outputs = runtime.run(zeros)
+        except Unavailable as error:
+            raise Rejected(
+                f"The weights can't answer a batch of {rows} rows of zeros: "
+                "export them with a free batch axis.",
+                field="weights",
+            ) from error
+        accept_outputs(runtime.signature, outputs)
+
+
+def _zeros(spec: TensorSpec, rows: int) -> Array:
+    row = [size for size in spec.shape[1:] if size is not None]
+    return np.zeros((rows, *row), spec.dtype)
 
 
 def _accept_specs(

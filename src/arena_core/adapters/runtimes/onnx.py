@@ -13,9 +13,9 @@ from attrs import define, field, frozen
 
 from arena_core.adapters.runtimes.checks import (
     InputCheck,
-    accept_output_shapes,
     accept_rows,
     accept_signature,
+    prove,
 )
 from arena_core.adapters.runtimes.onnx_safety import LARGEST_BYTES, refuse_unsafe
 from arena_core.application.ports import Array, Device, Tensors
@@ -132,7 +132,7 @@ class OnnxLoader:
             session=session,
             is_row_by_row=any(spec.shape[0] == 1 for spec in found.inputs),
         )
-        _prove(runtime)
+        prove(runtime)
         return runtime
 
     def _session(self, weights: bytes) -> Any:  # noqa: ANN401
@@ -229,26 +229,3 @@ def _spec(argument: Any) -> TensorSpec:  # noqa: ANN401
     # A free axis is a symbol such as "batch", or None.
     shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
     return TensorSpec(argument.name, _DTYPES[argument.type], shape)
-
-
-def _prove(runtime: OnnxRuntime) -> None:
-    """Run one and two rows of zeros, unless sizes are free that only callers know."""
-    specs = runtime.signature.inputs
-    if any(None in spec.shape[1:] for spec in specs):
-        return
-    for rows in (1, 2):
-        zeros = {spec.name: _zeros(spec, rows) for spec in specs}
-        try:
-            outputs = runtime.run(zeros)
-        except Unavailable as error:
-            raise Rejected(
-                f"The weights can't answer a batch of {rows} rows of zeros: "
-                "export them with a free batch axis.",
-                field="weights",
-            ) from error
-        accept_output_shapes(runtime.signature, outputs)
-
-
-def _zeros(spec: TensorSpec, rows: int) -> Array:
-    row = [size for size in spec.shape[1:] if size is not None]
-    return np.zeros((rows, *row), spec.dtype)

@@ -13,9 +13,9 @@ from attrs import define, evolve, field, frozen
 
 from arena_core.adapters.runtimes.checks import (
     InputCheck,
-    accept_output_shapes,
     accept_rows,
     accept_signature,
+    prove,
 )
 from arena_core.adapters.runtimes.torch_export_safety import (
     LARGEST_BYTES,
@@ -128,7 +128,7 @@ class TorchExportLoader:
             rows=program.rows,
             program=_loaded(checked, torch, device),
         )
-        _prove(runtime)
+        prove(runtime)
         return runtime
 
     def _device(self, torch: Any) -> str:  # noqa: ANN401 -- torch may be missing
@@ -191,37 +191,3 @@ def _renamed(
         return found  # which is then refused, with both lists
     pairs = zip(found, wanted, strict=True)
     return tuple(evolve(one, name=other.name) for one, other in pairs)
-
-
-def _prove(runtime: TorchExportRuntime) -> None:
-    """Run one and two rows of zeros, unless sizes are free that only callers know."""
-    specs = runtime.signature.inputs
-    if any(None in spec.shape[1:] for spec in specs):
-        return
-    for rows in (1, 2):
-        zeros = {spec.name: _zeros(spec, rows) for spec in specs}
-        try:
-            outputs = runtime.run(zeros)
-        except Unavailable as error:
-            raise Rejected(
-                f"The weights can't answer a batch of {rows} rows of zeros: "
-                "export them with a free batch axis.",
-                field="weights",
-            ) from error
-        accept_output_shapes(runtime.signature, outputs)
-        _accept_output_dtypes(runtime.signature, outputs)
-
-
-def _accept_output_dtypes(signature: Signature, outputs: Tensors) -> None:
-    for spec in signature.outputs:
-        if outputs[spec.name].dtype != spec.dtype:
-            raise Rejected(
-                f"The output {spec.name} has the dtype {outputs[spec.name].dtype}, the "
-                f"manifest says {spec.dtype}: correct the manifest.",
-                field="signature",
-            )
-
-
-def _zeros(spec: TensorSpec, rows: int) -> Array:
-    row = [size for size in spec.shape[1:] if size is not None]
-    return np.zeros((rows, *row), spec.dtype)
