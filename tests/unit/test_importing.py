@@ -18,7 +18,12 @@ from arena_core.application.importing import LEASE, MOST_ATTEMPTS, TRY_AGAIN
 from arena_core.application.imports import ordered
 from arena_core.application.views import Halt
 from arena_core.domain import checkpoint_import
-from arena_core.domain.checkpoint_import import ImportSucceeded, Status
+from arena_core.domain.checkpoint_import import (
+    ClaimImport,
+    ImportSucceeded,
+    Status,
+    SucceedImport,
+)
 from arena_core.domain.errors import Rejected, StorageFull, Unavailable
 from arena_core.domain.ids import ImportId
 from unit.scenes import CARTPOLE, CONTEXT, STRANGER
@@ -351,17 +356,24 @@ def test_a_zombie_is_refused_at_the_last_moment_too(world, ann, bob, ask):
 
 def at_the_last_moment(worker, hook):
     """Let `hook` be called just before a success is recorded."""
+    before(worker, SucceedImport, hook)
+
+
+def before(worker, command, hook):
+    """Let `hook` be called just before such a command of the worker is handled."""
     worker.importer._core = but(
-        worker.core, handler=_Handling(worker.core.handler, hook)
+        worker.core, handler=_Handling(worker.core.handler, command, hook)
     )
 
 
+@frozen
 class _Handling:
-    def __init__(self, handler, hook):
-        self.handler, self.hook = handler, hook
+    handler: Handler
+    command: type
+    hook: Callable
 
     def handle(self, context, *changes):
-        if len(changes) == 2:
+        if isinstance(changes[0].command, self.command):
             self.hook()
         return self.handler.handle(context, *changes)
 
@@ -593,6 +605,15 @@ def test_what_is_cancelled_before_it_began_is_not_converted(world, ann, ask):
     assert ann.converter.orders == []
     (event,) = recorded(world, "import.cancelled")
     assert event.context.reason == "the wrong file"
+
+
+def test_what_is_cancelled_as_it_begins_is_not_converted(world, ann, ask):
+    asked = ask()
+    before(ann, ClaimImport, lambda: ann.use.imports.cancel(asked.id))
+    ann.import_()
+    assert now(ann, asked).status is Status.CANCELLED
+    assert ann.converter.orders == []
+    assert world.log("import") == ["requested", "cancelled"]
 
 
 def test_what_is_cancelled_while_it_is_converted_ends_at_the_next_word(ann, made, ask):
