@@ -25,6 +25,11 @@ class Forced:
         """Return `chosen`, the policy's own actions, with the forced ones in it."""
         return np.where(self._where, self._actions, chosen)
 
+    def free(self) -> Array:
+        """Return which rows, (B,), have no forced part."""
+        forced: Array = np.any(self._where.reshape(len(self._where), -1), axis=1)
+        return ~forced
+
 
 def understood(array: Array, space: LeafSpace, rows: int, *, field: str) -> Forced:
     """Return what `array` forces: all that is not NaN.

@@ -3,6 +3,7 @@
 ArenaError
 ├── Rejected             the request itself is wrong; names the field and the remedy
 │   └── TooLarge         it is over a limit
+├── TooSlow              the request did not come in time
 ├── NotFound             there is no such thing, or it is somebody else's
 ├── Conflict             the request is fine, but not now
 │   ├── IllegalTransition    not from this status
@@ -12,12 +13,15 @@ ArenaError
 ├── Unauthenticated      no credential, or a wrong or dead one
 ├── Forbidden            the credential is good, but not for this
 ├── Unavailable          not now; the same request may succeed later
-│   └── StorageFull      no space is left
+│   ├── StorageFull      no space is left
+│   └── Unloaded         the weights were freed
 └── Corrupt              stored bytes are not what they were
     └── UnknownEvent     an event that this release can't read
 
 What they mean over HTTP is said in one table, `entrypoints/http/errors.py`.
 """
+
+from enum import Enum
 
 
 class ArenaError(Exception):
@@ -32,8 +36,16 @@ class Rejected(ArenaError):  # noqa: N818 -- reads as what happened to the reque
         self.field = field
 
 
+class NotFinite(Rejected):
+    """The weights answer this input with a number that is not finite."""
+
+
 class TooLarge(Rejected):
     """A limit is exceeded."""
+
+
+class TooSlow(ArenaError):  # noqa: N818
+    """The request has begun, and the rest of it did not come in time."""
 
 
 class NotFound(ArenaError):  # noqa: N818
@@ -60,8 +72,23 @@ class AlreadyExists(Conflict):
     """Something with this id has been created before."""
 
 
+class Flaw(Enum):
+    """What is wrong with a credential.  Counted, and never told to its bearer."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    """It is none that was ever issued: its check sum does not fit."""
+    UNKNOWN = "unknown"
+    ROTATED = "rotated"
+    REVOKED = "revoked"
+
+
 class Unauthenticated(ArenaError):  # noqa: N818
     """No credential, or one that is unknown, rotated or revoked."""
+
+    def __init__(self, detail: str, *, flaw: Flaw = Flaw.UNKNOWN) -> None:
+        super().__init__(detail)
+        self.flaw = flaw
 
 
 class Forbidden(ArenaError):  # noqa: N818
@@ -74,6 +101,30 @@ class Unavailable(ArenaError):  # noqa: N818
 
 class StorageFull(Unavailable):
     """No space is left where the log or the checkpoints are kept."""
+
+
+class Unloaded(Unavailable):
+    """The weights were freed: whoever asks holds a model of the past."""
+
+
+class Overloaded(Unavailable):
+    """More is asked than can be answered in time; `retry_after_s` says when it may."""
+
+    def __init__(self, detail: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(ArenaError):  # noqa: N818
+    """The credential has used up its rate; `retry_after_s` says until when."""
+
+    def __init__(self, detail: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(ArenaError):  # noqa: N818
+    """The caller's deadline was over before it was its turn."""
 
 
 class Corrupt(ArenaError):  # noqa: N818
