@@ -18,7 +18,9 @@ from arena_core.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
+from arena_core.domain.guards import Guard
 from arena_core.domain.release import VERSION
+from arena_core.domain.swap import Shadow
 from arena_core.domain.values import (
     Actor,
     ActorKind,
@@ -61,6 +63,7 @@ __all__ = [
     "Corrupt",
     "Family",
     "Forbidden",
+    "Guard",
     "Inference",
     "MetricPoint",
     "NotFound",
@@ -68,6 +71,7 @@ __all__ = [
     "Rejected",
     "Role",
     "Settings",
+    "Shadow",
     "Source",
     "SourceKind",
     "Unauthenticated",

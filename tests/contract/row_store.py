@@ -19,6 +19,7 @@ from arena_core.domain import (
     credential,
     deployment,
     experiment,
+    parity,
     project,
 )
 from arena_core.domain.ids import OrganisationId
@@ -49,13 +50,13 @@ written = st.builds(
 )
 claims = st.builds(Claim, lease_until=times)
 differences = st.builds(
-    deployment.Difference,
+    parity.Difference,
     index=st.lists(counts, max_size=3).map(tuple),
     expected=numbers,
     served=st.none() | numbers,
 )
 parities = st.builds(
-    deployment.Parity, values_compared=counts, difference=st.none() | differences
+    parity.Parity, values_compared=counts, difference=st.none() | differences
 )
 STATES: dict[str, st.SearchStrategy[Any]] = {
     project.KIND: st.builds(project.Project, deleted=st.booleans()),

@@ -28,8 +28,10 @@ from arena_core.domain import (
     agent,
     checkpoint_import,
     credential,
-    deployment,
     experiment,
+    guards,
+    parity,
+    swap,
 )
 from arena_core.domain.errors import ArenaError, Rejected
 from arena_core.domain.ids import Digest, ExperimentId, ProjectId
@@ -63,7 +65,10 @@ POOLS: Mapping[Any, Sequence[Any]] = {
     ),
     checkpoint_import.Order: (checkpoint_import.Order("sb3", 1),),
     credential.Secret: tuple(credential.Secret(digest, "1234") for digest in DIGESTS),
-    deployment.Parity: tuple(deployment.Parity(v) for v in deployment.Verdict),
+    parity.Parity: tuple(parity.Parity(v) for v in parity.Verdict),
+    guards.Guard: (guards.Guard(60.0, error_rate=0.1),),
+    guards.Figures: (guards.Figures(),),
+    swap.Shadow: (swap.Shadow(60.0),),
     experiment.ConfigureExperiment: (
         experiment.ConfigureExperiment(),
         experiment.ConfigureExperiment(algorithm="DQN"),

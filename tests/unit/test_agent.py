@@ -12,16 +12,20 @@ from arena_core.domain.agent import (
     AgentDescribed,
     AgentRenamed,
     AgentRestored,
+    Cause,
     CheckpointFrozen,
+    CheckpointReplaced,
     DeleteAgent,
     DescribeAgent,
     FreezeCheckpoint,
     Frozen,
     Origin,
     RenameAgent,
+    ReplaceCheckpoint,
     RestoreAgent,
+    RevertCheckpoint,
 )
-from arena_core.domain.errors import AlreadyExists, NotFound, Rejected
+from arena_core.domain.errors import AlreadyExists, Conflict, NotFound, Rejected
 from arena_core.domain.ids import AgentId, Digest, ExperimentId, ProjectId
 from arena_core.domain.values import CheckpointType, Family, ProjectKind, Scores
 from unit.spec import Spec
@@ -50,7 +54,15 @@ RESTORED = AgentRestored()
 
 
 def an_agent(name="balancer", description="it balances"):
-    return Agent(ID, ProjectKind.CLASSIC, name, description, ORIGIN, FROZEN)
+    return Agent(
+        ID,
+        ProjectKind.CLASSIC,
+        name,
+        description,
+        ORIGIN,
+        FROZEN,
+        checkpoints=(FROZEN,),
+    )
 
 
 def test_an_agent_is_created_as_asked():
@@ -86,12 +98,82 @@ def test_rule_18_the_description_of_an_agent_is_optional():
     )
 
 
-def test_rule_24_nothing_that_happens_to_an_agent_changes_its_checkpoint():
+def test_rule_24_nothing_but_an_order_changes_the_checkpoint_of_an_agent():
     history = (CREATED, RENAMED, DESCRIBED, DELETED, RESTORED)
     assert spec.given(*history).state == an_agent("juggler", "it juggles")
     for kind in (*get_args(agent.Command), *get_args(agent.Event)):
-        creates = kind in {FreezeCheckpoint, CheckpointFrozen}
-        assert ("checkpoint" in fields_dict(kind)) == creates
+        orders = {
+            FreezeCheckpoint, CheckpointFrozen, ReplaceCheckpoint, CheckpointReplaced,
+        }  # fmt: skip
+        assert ("checkpoint" in fields_dict(kind)) == (kind in orders)
+
+
+def frozen(letter, step=1):
+    return Frozen(CheckpointType.SPECIFIC, step, Digest(letter * 64), Scores())
+
+
+A, B, C = FROZEN, frozen("b", 2), frozen("c", 3)
+
+
+def deployed(*checkpoints):
+    return tuple(CheckpointReplaced(c, Cause.REDEPLOY) for c in checkpoints)
+
+
+def rolled_back(checkpoint, cause=Cause.ROLLBACK):
+    return CheckpointReplaced(checkpoint, cause)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_a_checkpoint_is_replaced_and_the_log_says_why(cause):
+    replaced = CheckpointReplaced(B, cause)
+    spec.given(CREATED).when(ReplaceCheckpoint(B, cause)).then(replaced)
+    state = spec.given(CREATED, replaced).state
+    assert (state.checkpoint, state.earlier) == (B, (A,))
+
+
+def test_to_deploy_again_what_an_agent_has_changes_nothing():
+    same = Frozen(CheckpointType.FINAL, 9, A.digest, Scores())
+    spec.given(CREATED).when(ReplaceCheckpoint(same, Cause.REDEPLOY)).then()
+
+
+@pytest.mark.parametrize(
+    ("history", "before"),
+    [
+        (deployed(B), A),
+        (deployed(B, C), B),
+        ((*deployed(B, C), rolled_back(B)), A),
+        ((*deployed(B, C), rolled_back(B, Cause.AUTOMATIC_ROLLBACK)), A),
+        ((*deployed(B), rolled_back(A), *deployed(C)), B),
+        (deployed(B, C, B), C),
+        ((*deployed(B, C), rolled_back(A), *deployed(B)), C),
+    ],
+    ids=str,
+)
+def test_one_rollback_after_another_leads_further_back(history, before):
+    assert spec.given(CREATED, *history).state.checkpoint_before() == before
+
+
+@pytest.mark.parametrize("history", [(), (*deployed(B), rolled_back(A))])
+def test_before_the_first_checkpoint_there_is_none(history):
+    state = spec.given(CREATED, *history).state
+    with pytest.raises(Conflict, match="had no checkpoint before this one"):
+        state.checkpoint_before()
+
+
+def test_every_checkpoint_that_an_agent_has_had_can_come_back_by_its_digest():
+    state = spec.given(CREATED, *deployed(B, C, B)).state
+    assert [state.had(c.digest) for c in (A, B, C)] == [A, B, C]
+    assert state.earlier == (A, C)
+    with pytest.raises(Rejected, match="never had a checkpoint with that digest"):
+        state.had("f" * 64)
+
+
+def test_a_guard_brings_back_what_the_agent_has_had_and_nothing_else():
+    given = spec.given(CREATED, *deployed(B))
+    back = rolled_back(A, Cause.AUTOMATIC_ROLLBACK)
+    given.when(RevertCheckpoint(A.digest)).then(back)
+    spec.given(CREATED, *deployed(B), back).when(RevertCheckpoint(A.digest)).then()
+    given.when(RevertCheckpoint(C.digest)).then_raises(Rejected, "never had")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +229,15 @@ def test_a_restored_agent_can_be_deleted_again():
     given.when(DeleteAgent(WINDOW)).then(AgentDeleted(after_the_window.now + WINDOW))
 
 
-@pytest.mark.parametrize("command", [RenameAgent("x"), DescribeAgent("x")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        RenameAgent("x"),
+        DescribeAgent("x"),
+        ReplaceCheckpoint(B, Cause.REDEPLOY),
+        RevertCheckpoint(A.digest),
+    ],
+)
 def test_rule_41_a_deleted_agent_is_not_found(command):
     spec.given(CREATED, DELETED).when(command).then_raises(NotFound, "was deleted")
 

@@ -64,6 +64,11 @@ printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 NAMED = {
     "sha256": LEAVES[Digest],
     "last_four": st.from_regex("[a-z0-9]{4}", fullmatch=True),
+    **dict.fromkeys(("bake_s", "p99_ms"), st.floats(0.001, 1000.0)),
+    **dict.fromkeys(
+        ("error_rate", "mask_violation_rate", "action_shift"), st.floats(0, 1)
+    ),
+    "slow_seconds": st.floats(0, 1e9),
 }
 """Fields that may hold less than their type says."""
 

@@ -22,20 +22,17 @@ from arena_core.domain.deployment import (
     DeploymentDeleted,
     DeploymentKeyRotated,
     DeploymentRestored,
-    Difference,
     Disconnect,
     Disconnected,
     FailConnect,
     LoseConnection,
     MemoryScope,
-    Parity,
     ParityChecked,
     RecordParity,
     RestoreDeployment,
     RotateKey,
     StartServing,
     Status,
-    Verdict,
     react,
 )
 from arena_core.domain.errors import (
@@ -45,6 +42,7 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.domain.ids import AgentId, Digest, WorkerId, deployment_of
+from arena_core.domain.parity import Difference, Parity, Verdict
 from unit.spec import Spec
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)

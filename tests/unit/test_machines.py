@@ -16,9 +16,12 @@ from arena_core.domain import (
     credential,
     deployment,
     experiment,
+    guards,
+    parity,
     project,
+    swap,
 )
-from arena_core.domain.errors import IllegalTransition, NotFound
+from arena_core.domain.errors import Conflict, IllegalTransition, NotFound
 from unit.life import IDS, LEASE, NOW, Life, TimedLife, creations, every, one_kind_of
 
 
@@ -40,13 +43,27 @@ class AgentLife(TimedLife):
 
     @invariant()
     @precondition(lambda self: self.history)
-    def its_checkpoint_is_frozen(self):
-        created = self.events[0]
-        assert (self.state.kind, self.state.origin, self.state.checkpoint) == (
-            created.kind,
-            created.origin,
-            created.checkpoint,
-        )
+    def its_checkpoint_is_the_one_that_was_ordered_last(self):
+        created, *events = self.events
+        assert (self.state.kind, self.state.origin) == (created.kind, created.origin)
+        present, order = created.checkpoint, [created.checkpoint.digest]
+        for event in events:
+            if isinstance(event, agent.CheckpointReplaced):
+                present = event.checkpoint
+                if event.cause is agent.Cause.REDEPLOY or present.digest not in order:
+                    order = [d for d in order if d != present.digest] + [present.digest]
+        assert self.state.checkpoint == present
+        assert [c.digest for c in self.state.checkpoints] == order
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def a_rollback_leads_to_one_that_it_has_had_or_nowhere(self):
+        first = self.state.checkpoints[0].digest
+        if self.state.checkpoint.digest == first:
+            with pytest.raises(Conflict):
+                self.state.checkpoint_before()
+        else:
+            assert self.state.checkpoint_before() in self.state.earlier
 
     @invariant()
     def it_comes_back_in_time_or_never(self):
@@ -166,7 +183,10 @@ class ImportLife(TimedLife):
                 assert self.holder is None or self.now >= self.lease_until
                 assert event.claim == self.state.claims + 1
                 self.holder, self.lease_until = event.worker, event.lease_until
-            case checkpoint_import.ImportInterrupted():
+            case (
+                checkpoint_import.ImportInterrupted()
+                | checkpoint_import.ImportReleased()
+            ):
                 assert event.worker == self.holder
                 self.holder = None
             case checkpoint_import.ImportSucceeded() | checkpoint_import.ImportFailed():
@@ -214,11 +234,18 @@ class DeploymentLife(TimedLife):
         self.server = None
         self.attempts = 0
         self.wanted = False
+        self.digest = None
+        self.order = None
+        """The swap that was asked for and has not ended."""
+        self.swapper = None
+        self.swap_lease_until = NOW
+        self.before = None
+        self.until = None
 
     def commands(self):
         return [
             attrs.evolve(command, lease_until=self.now + LEASE)
-            if isinstance(command, deployment.ClaimConnect)
+            if isinstance(command, deployment.ClaimConnect | swap.ClaimSwap)
             else command
             for command in super().commands()
         ]
@@ -229,7 +256,7 @@ class DeploymentLife(TimedLife):
         self.obey(deployment.ClaimConnect(worker, self.now + LEASE))
         if self.holder != worker:
             return
-        passed = deployment.Parity(deployment.Verdict.PASSED)
+        passed = parity.Parity(parity.Verdict.PASSED)
         self.obey(deployment.RecordParity(worker, self.state.claims, passed))
         match ending:
             case "connects":
@@ -245,6 +272,58 @@ class DeploymentLife(TimedLife):
                 self.obey(deployment.LoseConnection(worker, "shut down"))
                 assert self.holder is None
                 assert self.state.status is deployment.Status.PENDING
+
+    @rule(
+        worker=workers,
+        command=st.sampled_from(every(swap.RequestSwap)),
+        ending=st.sampled_from(("swaps", "fails", "dies")),
+    )
+    @precondition(lambda self: self.server is not None)
+    def carry_out_a_swap(self, worker, command, ending):
+        """Do as a healthy worker does: claim, check, report."""
+        self.obey(command)
+        if self.order is None or self.until is not None or self.swapper is not None:
+            return
+        self.obey(swap.ClaimSwap(worker, self.now + LEASE))
+        claim = self.state.claims
+        passed = parity.Parity(parity.Verdict.PASSED)
+        self.obey(deployment.RecordParity(worker, claim, passed))
+        match ending:
+            case "swaps":
+                self.obey(swap.ConfirmSwap(worker, claim, "onnx", "cpu", 1.0))
+            case "fails":
+                self.obey(swap.FailSwap(worker, claim, "out of memory"))
+                assert self.order is None
+            case "dies":
+                self.obey(swap.LoseSwap(worker, "it died"))
+                assert self.swapper is None
+        assert self.state.status is deployment.Status.DEPLOYED
+
+    @rule(zombie=workers, heir=workers)
+    @precondition(lambda self: self.swapper is not None)
+    def stall_a_swap(self, zombie, heir):
+        """Let the lease run out and another take over, then let the first go on."""
+        self.now = max(self.now, self.swap_lease_until)
+        stale = self.state.claims
+        self.obey(swap.ClaimSwap(heir, self.now + LEASE))
+        for late in (
+            swap.ConfirmSwap(zombie, stale, "onnx", "cpu", 1.0),
+            swap.FailSwap(zombie, stale, "late"),
+        ):
+            with pytest.raises(IllegalTransition):
+                deployment.decide(late, self.state, self.now)
+
+    @rule(ending=st.sampled_from(("ends", "reverts")))
+    @precondition(lambda self: self.until is not None and self.server is not None)
+    def bake(self, ending):
+        figures = guards.Figures()
+        if ending == "reverts":
+            limit = guards.Limit.ERROR_RATE
+            self.obey(swap.RevertSwap(self.server, self.order.digest, limit, figures))
+        else:
+            self.now = max(self.now, self.until)
+            self.obey(swap.EndBaking(self.server, figures))
+            assert self.order is None
 
     @rule(zombie=workers, heir=workers)
     @precondition(lambda self: self.holder is not None)
@@ -268,8 +347,17 @@ class DeploymentLife(TimedLife):
         super().happen(event)
 
     def account(self, event):
-        """Keep the books of who may serve, apart from `evolve`."""
+        """Keep the books of who may serve what, apart from `evolve`."""
+        self.account_for_swaps(event)
         match event:
+            case deployment.DeploymentCreated():
+                self.digest = event.digest
+            case deployment.CheckpointAssigned():
+                assert not self.wanted, "it is live, or goes live"
+                self.digest = event.digest
+            case deployment.ServerReplaced():
+                assert event.lost == self.server != event.worker
+                self.server = event.worker
             case deployment.ConnectRequested():
                 assert not self.wanted, "connected twice"
                 self.wanted, self.attempts = True, 0
@@ -281,10 +369,10 @@ class DeploymentLife(TimedLife):
                 self.attempts += 1
                 assert event.attempt == self.attempts
             case deployment.ParityChecked():
-                assert event.worker == self.holder
+                assert event.worker in {self.holder, self.swapper}
             case deployment.Connected():
                 assert event.worker == self.holder, "served without a claim"
-                assert event.digest == self.state.digest
+                assert event.digest == self.digest
                 self.holder, self.server, self.attempts = None, event.worker, 0
             case deployment.ConnectFailed():
                 assert event.worker == self.holder, "failed without a claim"
@@ -300,6 +388,71 @@ class DeploymentLife(TimedLife):
                 self.holder, self.server, self.wanted = None, None, False
             case deployment.DeploymentKeyRotated():
                 assert event.key_version == self.state.key_version + 1
+
+    def account_for_swaps(self, event):
+        match event:
+            case deployment.ConnectionLost():
+                self.swapper = None
+            case (
+                deployment.ConnectFailed()
+                | deployment.Disconnected()
+                | deployment.DeploymentDeleted()
+            ):
+                self.forget_swap()
+            case swap.SwapRequested():
+                assert self.server is not None
+                assert self.order is None, "two at once"
+                assert event.checkpoint.digest != self.digest
+                self.order = event.checkpoint
+            case swap.SwapClaimed():
+                assert self.server is not None
+                assert self.until is None
+                assert self.swapper is None or self.now >= self.swap_lease_until
+                self.swapper = event.worker
+                self.swap_lease_until = event.lease_until
+            case swap.SwapInterrupted():
+                assert event.worker == self.swapper
+                self.swapper = None
+            case swap.SwapFailed():
+                assert (event.worker, event.digest) == (self.swapper, self.order.digest)
+                self.forget_swap()
+            case swap.CheckpointSwapped():
+                assert (event.worker, event.before) == (self.swapper, self.digest)
+                assert event.digest == self.order.digest
+                self.digest, self.server = event.digest, event.worker
+                self.swapper, self.before = None, event.before
+                self.until = event.baking_until
+                if self.until is None:
+                    self.forget_swap()
+            case swap.ShadowStarted():
+                assert (event.worker, event.digest) == (self.swapper, self.order.digest)
+                self.swapper, self.until = None, event.baking_until
+            case swap.SwapReverted():
+                assert (event.before, event.digest) == (self.digest, self.before)
+                self.digest, self.server = event.digest, event.worker
+                self.forget_swap()
+            case swap.SwapPassed() | swap.ShadowCompared():
+                assert event.worker == self.server
+                assert self.now >= self.until, "too early"
+                self.forget_swap()
+            case swap.BakingStopped():
+                assert self.until is not None
+                self.forget_swap()
+
+    def forget_swap(self):
+        self.order = self.swapper = self.before = self.until = None
+
+    @invariant()
+    @precondition(lambda self: self.history)
+    def the_books_agree_on_the_weights(self):
+        state, order = self.state, self.state.swap
+        assert state.digest == self.digest
+        assert (order and order.checkpoint) == self.order
+        assert (order and order.until) == self.until
+        assert (order and order.claim and order.claim.worker) == self.swapper
+        assert (order and order.before) == self.before
+        beside = order and (self.before or self.order.digest)
+        assert state.digests == (self.digest, *filter(None, [beside]))
 
     @invariant()
     @precondition(lambda self: self.history)
@@ -319,8 +472,17 @@ class DeploymentLife(TimedLife):
     def work_is_outstanding_iff_it_is_wanted_and_nobody_does_it(self):
         leased = self.holder is not None and self.now < self.lease_until
         idle = self.wanted and self.server is None and not leased
-        work = deployment.StartServing(self.state.id, self.state.digest)
-        assert deployment.react(self.state, self.now) == (work if idle else None)
+        if idle:
+            work = deployment.StartServing(self.state.id, self.digest)
+        elif self.server is None or self.order is None:
+            work = None
+        elif self.until is not None:
+            work = deployment.Bake(self.state.id, self.order.digest, self.until)
+        elif self.swapper is not None and self.now < self.swap_lease_until:
+            work = None
+        else:
+            work = deployment.StartSwap(self.state.id, self.order.digest)
+        assert deployment.react(self.state, self.now) == work
 
     @invariant()
     @precondition(lambda self: self.history)
@@ -362,7 +524,11 @@ def test_nothing_but_its_creation_happens_to_what_never_was(module):
             module.decide(command, None, NOW)
 
 
-OF_NOTHING = (deployment.DeleteDeployment, deployment.RestoreDeployment)
+OF_NOTHING = (
+    deployment.DeleteDeployment,
+    deployment.RestoreDeployment,
+    deployment.AssignCheckpoint,
+)
 """What may be asked of a deployment that an agent never had."""
 
 

@@ -7,9 +7,10 @@ from arena_core import dataset
 from arena_core.application.handling import Change
 from arena_core.application.npy import to_base64
 from arena_core.domain import deployment
-from arena_core.domain.deployment import MemoryScope, Status, Verdict
+from arena_core.domain.deployment import MemoryScope, Status
 from arena_core.domain.errors import Conflict, NotFound, Unavailable
 from arena_core.domain.ids import AgentId, deployment_of
+from arena_core.domain.parity import Verdict
 from unit.scenes import CONTEXT, key_of
 
 import bundles

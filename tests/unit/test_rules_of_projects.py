@@ -77,6 +77,11 @@ BY_ID = {
     "agents.restore": lambda use, there: use.agents.restore(there.agent),
     "agents.connect": lambda use, there: use.agents.connect(there.agent),
     "agents.wait": lambda use, there: use.agents.wait(there.agent, timeout_s=0),
+    "agents.settled": lambda use, there: use.agents.settled(there.agent),
+    "agents.redeploy": lambda use, there: use.agents.redeploy(
+        there.agent, checkpoint=best()
+    ),
+    "agents.rollback": lambda use, there: use.agents.rollback(there.agent),
     "agents.disconnect": lambda use, there: use.agents.disconnect(there.agent),
     "agents.rotate_key": lambda use, there: use.agents.rotate_key(there.agent),
     "agents.access": lambda use, there: use.agents.access(there.agent),

@@ -15,8 +15,9 @@ from arena_core.application.loading import Runtimes, load
 from arena_core.application.ports import Device
 from arena_core.application.supervision import LEASE, MOST_ATTEMPTS
 from arena_core.application.views import Halt
-from arena_core.domain.deployment import Status, Verdict
+from arena_core.domain.deployment import Status
 from arena_core.domain.errors import Unavailable
+from arena_core.domain.parity import Verdict
 from unit.scenes import CARTPOLE, Scene, key_of
 from unit.workers import World
 
@@ -225,17 +226,18 @@ def until(fact, seconds=10.0):
     return fact()
 
 
-def test_a_worker_that_has_joined_takes_over_with_the_model_it_holds(
-    world, ann, bob, agent
-):
+def test_a_worker_that_has_joined_takes_over_without_a_gap(world, ann, bob, agent):
     ann.pass_()
     bob.pass_()
+    before = bob.registry.live(key_of(agent)).model
     ann.die()
     bob.pass_(2)
-    assert bob.serves(agent)
+    assert bob.registry.live(key_of(agent)).model is before
     assert (bob.loader.loads, bob.loader.open) == (1, 1), "nothing is loaded again"
-    names = ("connection_lost", "connect_claimed", "parity_checked", "connected")
-    assert tuple(world.log()[-4:]) == names
+    assert world.log()[-2:] == ["connected", "server_replaced"]
+    (replaced,) = events(bob, agent.id, "server_replaced")
+    assert (replaced.worker, replaced.lost) == (bob.id, ann.id)
+    assert ann.deployment(agent.id).status is Status.DEPLOYED
 
 
 def test_what_is_served_is_true_although_the_read_model_has_stopped(world, ann, agent):

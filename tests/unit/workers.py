@@ -14,16 +14,21 @@ from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.adapters.rows.memory import MemoryRowStore
 from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.adapters.stores.memory import MemoryEventStore
+from arena_core.adapters.telemetry.memory import MemoryScoreboard
+from arena_core.application.agreement import Agreement
 from arena_core.application.conversion import Format, Options, Report
 from arena_core.application.handling import Handler
 from arena_core.application.importing import Importer
 from arena_core.application.keys import DeploymentKeys
 from arena_core.application.loading import Runtimes
+from arena_core.application.metering import Metering
 from arena_core.application.ports import Device, RowStore
 from arena_core.application.progress import Progress
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
+from arena_core.application.tallies import LogTally
+from arena_core.application.telemetry import Telemetry
 from arena_core.application.use_cases import Application, UseCases
 from arena_core.application.views import Views
 from arena_core.domain.ids import WorkerId
@@ -102,9 +107,13 @@ class World:
     blobs: MemoryBlobStore = field(factory=MemoryBlobStore)
     presence: MemoryPresence = field(factory=MemoryPresence)
     keys: DeploymentKeys = DeploymentKeys(b"master")  # noqa: RUF009 -- frozen
+    agree: bool = False
+    """Whether workers look at what the others have done, and wait for it."""
+    monotonic_s: float = 0.0
 
     def wait(self, time: timedelta) -> None:
         self.now += time
+        self.monotonic_s += time.total_seconds()
 
     def worker(self, *, alive: bool = True) -> "Worker":
         worker = Worker(self, WorkerId(uuid4()))
@@ -143,8 +152,14 @@ class Worker:
             partial(inspect, Runtimes({".onnx": ONNX})),
             lambda: world.now,
             uuid4,
+            agreement=Agreement(self.id, world.presence if world.agree else None),
         )
-        self.registry = Registry(world.keys, self.id)
+        self.registry = Registry(
+            world.keys,
+            self.id,
+            agreement=self.core.agreement,
+            monotonic=lambda: world.monotonic_s,
+        )
         self.importer = Importer(
             self.core, world.presence, self.converter, self.id, self.progress
         )
@@ -164,12 +179,28 @@ class Worker:
     @property
     def application(self) -> Application:
         return Application(
-            self.core, self.registry, self.world.keys, bytes, self.progress
+            self.core,
+            self.registry,
+            self.world.keys,
+            bytes,
+            self.progress,
+            metering=Metering(
+                Telemetry(),
+                MemoryScoreboard(),
+                self.world.presence,
+                self.id,
+                lambda: None,
+            ),
+            tally=LogTally(self.core.store),
         )
 
     def pass_(self, times: int = 1) -> None:
         for _ in range(times):
             self.supervisor.reconcile()
+
+    def follow(self) -> None:
+        """Follow the log, as another thread does beside the passes."""
+        self.supervisor.follow()
 
     def import_(self, times: int = 1) -> None:
         """Pass over the imports."""

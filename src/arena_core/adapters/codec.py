@@ -6,12 +6,12 @@ of the next, and a stored body of the old version in `tests/history/`.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, TypeAlias
 
 import msgspec
 from attrs import frozen
 
+from arena_core.application.decoding import convert, decoder
 from arena_core.domain import (
     agent,
     checkpoint_import,
@@ -19,6 +19,7 @@ from arena_core.domain import (
     deployment,
     experiment,
     project,
+    swap,
 )
 from arena_core.domain.errors import Rejected, UnknownEvent
 
@@ -56,7 +57,7 @@ class Catalogue:
         """
         kind = self._by_class[type(event)]
         body = to_json(event)
-        check_readable(_decoder(kind.cls), body)
+        check_readable(decoder(kind.cls), body)
         return kind.name, kind.version, body
 
     def decode(self, name: str, version: int, body: bytes) -> object:
@@ -73,8 +74,8 @@ class Catalogue:
             )
         try:
             if version == kind.version:
-                return _decoder(kind.cls).decode(body)
-            return msgspec.convert(_upcast(kind, version, body), kind.cls, strict=True)
+                return decoder(kind.cls).decode(body)
+            return convert(_upcast(kind, version, body), kind.cls)
         except (
             msgspec.MsgspecError,
             Rejected,
@@ -93,11 +94,6 @@ def _upcast(kind: EventType, version: int, body: bytes) -> Body:
     for upcast in kind.upcasts[version - 1 :]:
         repaired = upcast(repaired)
     return repaired
-
-
-@cache
-def _decoder(cls: type) -> "msgspec.json.Decoder[Any]":
-    return msgspec.json.Decoder(cls)
 
 
 def to_json(value: object) -> bytes:
@@ -148,10 +144,12 @@ CATALOGUE = Catalogue(
         EventType("import.succeeded", checkpoint_import.ImportSucceeded),
         EventType("import.failed", checkpoint_import.ImportFailed),
         EventType("import.interrupted", checkpoint_import.ImportInterrupted),
+        EventType("import.released", checkpoint_import.ImportReleased),
         EventType("import.cancelled", checkpoint_import.ImportCancelled),
         EventType("agent.checkpoint_frozen", agent.CheckpointFrozen),
         EventType("agent.renamed", agent.AgentRenamed),
         EventType("agent.described", agent.AgentDescribed),
+        EventType("agent.checkpoint_replaced", agent.CheckpointReplaced),
         EventType("agent.deleted", agent.AgentDeleted),
         EventType("agent.restored", agent.AgentRestored),
         EventType("deployment.created", deployment.DeploymentCreated),
@@ -161,6 +159,18 @@ CATALOGUE = Catalogue(
         EventType("deployment.connected", deployment.Connected),
         EventType("deployment.connect_failed", deployment.ConnectFailed),
         EventType("deployment.connection_lost", deployment.ConnectionLost),
+        EventType("deployment.server_replaced", deployment.ServerReplaced),
+        EventType("deployment.checkpoint_assigned", deployment.CheckpointAssigned),
+        EventType("deployment.swap_requested", swap.SwapRequested),
+        EventType("deployment.swap_claimed", swap.SwapClaimed),
+        EventType("deployment.swap_interrupted", swap.SwapInterrupted),
+        EventType("deployment.swap_failed", swap.SwapFailed),
+        EventType("deployment.checkpoint_swapped", swap.CheckpointSwapped),
+        EventType("deployment.swap_passed", swap.SwapPassed),
+        EventType("deployment.swap_reverted", swap.SwapReverted),
+        EventType("deployment.shadow_started", swap.ShadowStarted),
+        EventType("deployment.shadow_compared", swap.ShadowCompared),
+        EventType("deployment.baking_stopped", swap.BakingStopped),
         EventType("deployment.disconnected", deployment.Disconnected),
         EventType("deployment.key_rotated", deployment.DeploymentKeyRotated),
         EventType("deployment.deleted", deployment.DeploymentDeleted),

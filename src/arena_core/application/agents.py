@@ -11,6 +11,7 @@ from arena_core.application import bundles
 from arena_core.application.freezing import (
     Naming,
     SourceView,
+    chosen,
     deployment_creation,
     frozen_checkpoint,
     sources,
@@ -27,8 +28,10 @@ from arena_core.application.resources import (
 from arena_core.application.serving import Registry
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.domain import agent, deployment
-from arena_core.domain.errors import Ambiguous, Conflict, NotFound
-from arena_core.domain.ids import AgentId, deployment_of
+from arena_core.domain.errors import Ambiguous, Conflict, NotFound, Unavailable
+from arena_core.domain.guards import Guard
+from arena_core.domain.ids import AgentId, DeploymentId, deployment_of
+from arena_core.domain.swap import Phase, RequestSwap, Shadow
 from arena_core.domain.values import (
     CheckpointChoice,
     Family,
@@ -37,6 +40,8 @@ from arena_core.domain.values import (
 )
 
 RESTORE_WINDOW = timedelta(days=30)
+AGREEMENT_S = 5.0
+"""How long an answer waits for other processes to do as it says."""
 _REMEDIES = {
     deployment.Status.UNDEPLOYED: "Connect it first.",
     deployment.Status.PENDING: "Wait until it is.",
@@ -46,9 +51,12 @@ _REMEDIES = {
 
 
 def is_pending(found: AgentView) -> bool:
-    """Say whether a Connect of the agent is outstanding."""
+    """Say whether a Connect of the agent is outstanding, or a swap that loads."""
     state = found.deployment
-    return state is not None and state.status is deployment.Status.PENDING
+    if state is None:
+        return False
+    loading = state.swap is not None and state.swap.phase is Phase.LOADING
+    return loading or state.status is deployment.Status.PENDING
 
 
 @frozen
@@ -90,8 +98,16 @@ class Agents:
         return self.get(freeze.agent_id)
 
     def get(self, agent_id: UUID) -> AgentView:
-        """Return the agent.  Raises `NotFound`."""
-        return self._view(self.session.find(agent.KIND, agent_id))
+        """Return the agent.  Raises `NotFound`.
+
+        What it says of the present is true of what this process answers, too.
+        """
+        self.session.find(agent.KIND, agent_id)
+        of_deployment = self._deployment(agent_id)
+        if self.session.as_of is None:
+            self.registry.follow(of_deployment)
+        # After the deployment: once that says that a swap is done, so does the agent.
+        return agent_view(self.session.find(agent.KIND, agent_id), of_deployment)
 
     def list(
         self,
@@ -181,16 +197,69 @@ class Agents:
         self._execute(agent_id, changes, reason)
         return self.get(agent_id)
 
+    def redeploy(
+        self,
+        agent_id: UUID,
+        *,
+        checkpoint: CheckpointChoice,
+        guard: Guard | None = None,
+        shadow: Shadow | None = None,
+        reason: str | None = None,
+    ) -> AgentView:
+        """Give the agent another checkpoint of the experiment that it comes from.
+
+        What is Deployed goes on answering and changes over once the new weights are
+        loaded and checked.  `guard`: the old ones come back by themselves if a limit
+        is crossed; `shadow`: the new ones are only compared.  Both need an agent that
+        is Deployed.  To ask for what is live already ends a shadow.
+        """
+        state: agent.Agent = self.session.find(agent.KIND, agent_id).state
+        frozen = chosen(self.session, state.origin.experiment_id, checkpoint)
+        asked = RequestSwap(frozen, agent.Cause.REDEPLOY, guard, shadow)
+        return self._replace(agent_id, asked, reason)
+
+    def rollback(
+        self, agent_id: UUID, *, to: str | None = None, reason: str | None = None
+    ) -> AgentView:
+        """Give the agent back a checkpoint that it has had.
+
+        `to`: its digest; None: the one before the present one.  Raises `Conflict` if
+        there is none.
+        """
+        state: agent.Agent = self.session.find(agent.KIND, agent_id).state
+        back = state.checkpoint_before() if to is None else state.had(to)
+        asked = RequestSwap(back, agent.Cause.ROLLBACK)
+        return self._replace(agent_id, asked, reason)
+
     def wait(self, agent_id: UUID, *, timeout_s: float) -> AgentView:
-        """Return the agent once it is Pending no more, or as it is after the time."""
+        """Return the agent once nothing of it is under way, or as it is after the time.
+
+        Whatever process of the server is asked next answers accordingly.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             seen = self.session.core.store.head()
-            found = self.get(agent_id)
+            found = self.settled(agent_id)
             left_s = deadline - time.monotonic()
-            if not is_pending(found) or left_s <= 0:
+            if found is not None:
                 return found
+            if left_s <= 0:
+                return self.get(agent_id)
             self.session.core.store.head(beyond=seen, timeout_s=left_s)
+
+    def settled(self, agent_id: UUID) -> AgentView | None:
+        """Return the agent, unless something of it is under way."""
+        found = self.get(agent_id)
+        if is_pending(found):
+            return None
+        agreement = self.session.core.agreement
+        state = found.deployment
+        if state is not None and state.connected:
+            agreement.all_prepared(DeploymentId(state.id), state.digest, AGREEMENT_S)
+        # Read after what is returned: the others must have followed at least that.
+        row = self._deployment(agent_id)
+        agreement.all_followed(0 if row is None else row.position, AGREEMENT_S)
+        return found
 
     def disconnect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
         """Take the agent off its endpoint; the agent itself stays."""
@@ -198,7 +267,14 @@ class Agents:
 
     def rotate_key(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
         """Replace the deployment's key.  The old one is dead when this returns."""
-        return self._order(agent_id, deployment.RotateKey(), reason)
+        row = self._deployment_row(agent_id)
+        change = Change(deployment, row.id, deployment.RotateKey())
+        if not self._execute(agent_id, [change], reason):
+            raise Unavailable(
+                "The key is rotated, but not every process of the server has followed: "
+                "where that hangs, the old key works until it goes on or ends."
+            )
+        return self.get(agent_id)
 
     def access(self, agent_id: UUID) -> AccessView:
         """Return how to call the agent.  Raises `Conflict` unless it is Deployed."""
@@ -226,12 +302,38 @@ class Agents:
 
     # --- inside ----------------------------------------------------------------------
 
+    def _replace(
+        self, agent_id: UUID, asked: RequestSwap, reason: str | None
+    ) -> AgentView:
+        """Swap what is live; where nothing is, there is nothing to wait for."""
+        row = self._deployment(agent_id)
+        stream = deployment_of(AgentId(agent_id))
+        if row is not None and row.state.status is deployment.Status.DEPLOYED:
+            of_agent: object = agent.RequireAgent()
+            of_deployment: object = asked
+        elif asked.guard is None and asked.shadow is None:
+            of_agent = agent.ReplaceCheckpoint(asked.checkpoint, asked.cause)
+            of_deployment = deployment.AssignCheckpoint(asked.checkpoint.digest)
+        else:
+            raise Conflict(
+                "The agent is not Deployed, so there is nothing to compare with: "
+                "connect it first, or leave guard and shadow out."
+            )
+        changes = [
+            Change(agent, agent_id, of_agent),
+            Change(deployment, stream, of_deployment),
+        ]
+        self._execute(agent_id, changes, reason)
+        return self.get(agent_id)
+
     def _execute(
         self, agent_id: UUID, changes: Sequence[Change], reason: str | None
-    ) -> None:
-        self.session.execute(*changes, reason=reason)
+    ) -> bool:
+        """Carry the changes out; say whether all processes serve accordingly."""
+        done = self.session.execute(*changes, reason=reason)
         # What this process serves must not lag behind what it has just recorded.
         self.registry.follow(self.session.rows.get(deployment_of(AgentId(agent_id))))
+        return self.session.core.agreement.all_followed(done.position, AGREEMENT_S)
 
     def _order(self, agent_id: UUID, command: object, reason: str | None) -> AgentView:
         """Give a command to the deployment that the agent has."""

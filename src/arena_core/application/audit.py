@@ -32,11 +32,12 @@ from arena_core.domain import (
     experiment,
     project,
 )
-from arena_core.domain.agent import CheckpointFrozen
+from arena_core.domain.agent import CheckpointFrozen, CheckpointReplaced
 from arena_core.domain.checkpoint_import import ImportRequested
 from arena_core.domain.errors import Corrupt, NotFound
 from arena_core.domain.experiment import CheckpointWritten
 from arena_core.domain.ids import AgentId, Digest, deployment_of
+from arena_core.domain.swap import SwapRequested
 from arena_core.domain.values import Role
 
 
@@ -173,7 +174,11 @@ def _named_digest(recorded: Recorded) -> Digest | None:
             return digest
         case ImportRequested(files=files):
             return files.digest
-        case CheckpointFrozen(checkpoint=checkpoint):
+        case (
+            CheckpointFrozen(checkpoint=checkpoint)
+            | CheckpointReplaced(checkpoint=checkpoint)
+            | SwapRequested(checkpoint=checkpoint)
+        ):
             return checkpoint.digest
         case _:
             return None

@@ -74,23 +74,37 @@ def frozen_checkpoint(
 
     `kind`: what the experiment's project must be; None: decided by its source.
     """
-    if not isinstance(choice, CheckpointChoice):
-        raise Rejected(
-            "The checkpoint must be best(), final() or specific(step).",
-            field="checkpoint",
-        )
+    _check(choice)
     state: experiment.Experiment = session.find(experiment.KIND, experiment_id).state
     name = trimmed(naming.name)
     decided = _kind(session, state, kind)
-    chosen = choose(choice, Experiments(session).checkpoints(experiment_id))
+    checkpoint = chosen(session, experiment_id, choice)
     return agent.FreezeCheckpoint(
         AgentId(session.core.new_id()),
         decided,
         name,
         naming.description,
         _origin(state),
-        agent.Frozen(choice.type, chosen.step, chosen.digest, chosen.scores),
+        checkpoint,
     )
+
+
+def chosen(
+    session: Session, experiment_id: UUID, choice: CheckpointChoice
+) -> agent.Frozen:
+    """Return the checkpoint that `choice` means.  Raises `Rejected` or `NotFound`."""
+    _check(choice)
+    session.find(experiment.KIND, experiment_id)
+    found = choose(choice, Experiments(session).checkpoints(experiment_id))
+    return agent.Frozen(choice.type, found.step, found.digest, found.scores)
+
+
+def _check(choice: CheckpointChoice) -> None:
+    if not isinstance(choice, CheckpointChoice):
+        raise Rejected(
+            "The checkpoint must be best(), final() or specific(step).",
+            field="checkpoint",
+        )
 
 
 def _kind(

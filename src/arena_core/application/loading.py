@@ -13,9 +13,9 @@ from arena_core.application.filenames import shown
 from arena_core.application.models import Model
 from arena_core.application.ports import BlobStore, Runtime, RuntimeLoader
 from arena_core.domain.checkpoint import Manifest, Signature
-from arena_core.domain.deployment import Parity
 from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import Digest
+from arena_core.domain.parity import Parity
 
 Read = Callable[[str], bytes]
 """Returns the content of one of a bundle's files."""

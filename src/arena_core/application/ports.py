@@ -16,7 +16,13 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 
 from arena_core.domain.checkpoint import Manifest, Signature
-from arena_core.domain.ids import Digest, ExperimentId, OrganisationId, WorkerId
+from arena_core.domain.ids import (
+    DeploymentId,
+    Digest,
+    ExperimentId,
+    OrganisationId,
+    WorkerId,
+)
 from arena_core.domain.values import Actor
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -329,7 +335,7 @@ class Runtime(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the memory.  Safe to call twice; `run` raises `Unavailable` then."""
+        """Free the memory.  Safe to call twice; `run` raises `Unloaded` then."""
         ...
 
 
@@ -351,8 +357,23 @@ class Inspection(Protocol):
 # --- who serves ------------------------------------------------------------------
 
 
+@frozen
+class Note:
+    """What a worker tells all others that are alive beside it."""
+
+    position: int = 0
+    """How far it has followed the log."""
+    prepared: frozenset[tuple[DeploymentId, Digest]] = frozenset()
+    """The weights that it holds, and could answer with from one moment to the next."""
+    leaving: bool = False
+    """Whether it is about to end, so that nothing should be handed over to it."""
+
+
 class Presence(Protocol):
-    """Which workers are alive.  A worker that dies is gone at once, even by kill -9."""
+    """Which workers are alive.  A worker that dies is gone at once, even by kill -9.
+
+    Safe to use from several threads.
+    """
 
     def announce(self, worker: WorkerId) -> None:
         """Be alive as `worker` from now on."""
@@ -364,4 +385,20 @@ class Presence(Protocol):
 
     def withdraw(self, worker: WorkerId) -> None:
         """Be alive as `worker` no more.  Safe to call twice."""
+        ...
+
+    def tell(self, worker: WorkerId, note: Note) -> None:
+        """Put `note` in the place of what `worker` has told before.
+
+        It is seen as a whole or not at all, and is gone with the worker.  What a
+        worker tells that this object has not announced is not heard.
+        """
+        ...
+
+    def notes(self) -> Mapping[WorkerId, Note]:
+        """Return the note of every worker, an empty one of those that told nothing.
+
+        Cheap enough to be asked every few milliseconds, for it does not look who has
+        died: a dead worker is among them until somebody asks whether it is alive.
+        """
         ...

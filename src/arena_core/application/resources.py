@@ -15,7 +15,10 @@ from arena_core.application.progress import Doing
 from arena_core.domain import agent as agents
 from arena_core.domain import checkpoint_import, credential, experiment, project
 from arena_core.domain import deployment as deployments
+from arena_core.domain.guards import Guard
 from arena_core.domain.ids import Digest
+from arena_core.domain.parity import Parity
+from arena_core.domain.swap import Ended, Mode, Phase, Swap
 from arena_core.domain.values import (
     CheckpointType,
     Family,
@@ -95,6 +98,18 @@ class FrozenCheckpointView:
 
 
 @frozen
+class SwapView:
+    mode: Mode
+    cause: agents.Cause
+    digest: Digest
+    step: int
+    phase: Phase
+    until: datetime | None
+    """When baking is over; None until it begins."""
+    guard: Guard | None
+
+
+@frozen
 class DeploymentView:
     """`url` is None until Deployed, and where nothing is served over HTTP."""
 
@@ -105,7 +120,12 @@ class DeploymentView:
     url: str | None
     memory_scope: deployments.MemoryScope
     key_version: int
-    parity: deployments.Parity | None
+    digest: Digest
+    """Of the checkpoint that is live, or goes live next."""
+    parity: Parity | None
+    swap: SwapView | None
+    """What is under way, or bakes."""
+    last_swap: Ended | None
 
 
 @frozen
@@ -120,6 +140,8 @@ class AgentView:
     algorithm: str
     family: Family
     checkpoint: FrozenCheckpointView
+    earlier_checkpoints: list[FrozenCheckpointView]
+    """Others that the agent has had, the latest last."""
     base_model: str | None
     deployment: DeploymentView | None
     created_at: datetime
@@ -231,13 +253,27 @@ def deployment_view(row: Row) -> DeploymentView:
         url=None,
         memory_scope=state.memory_scope,
         key_version=state.key_version,
+        digest=state.digest,
         parity=state.parity,
+        swap=None if state.swap is None else _swap_view(state.swap),
+        last_swap=state.last_swap,
+    )
+
+
+def _swap_view(swap: Swap) -> SwapView:
+    return SwapView(
+        mode=swap.mode,
+        cause=swap.cause,
+        digest=swap.digest,
+        step=swap.checkpoint.step,
+        phase=swap.phase,
+        until=swap.until,
+        guard=swap.guard,
     )
 
 
 def agent_view(row: Row, deployment: Row | None) -> AgentView:
     state: agents.Agent = row.state
-    frozen_one = state.checkpoint
     return AgentView(
         id=state.id,
         kind=state.kind,
@@ -248,13 +284,16 @@ def agent_view(row: Row, deployment: Row | None) -> AgentView:
         project_id=state.origin.project_id,
         algorithm=state.origin.algorithm,
         family=state.origin.family,
-        checkpoint=FrozenCheckpointView(
-            frozen_one.type, frozen_one.step, frozen_one.digest
-        ),
+        checkpoint=_frozen_view(state.checkpoint),
+        earlier_checkpoints=[_frozen_view(earlier) for earlier in state.earlier],
         base_model=state.origin.base_model,
         deployment=None if deployment is None else deployment_view(deployment),
         created_at=row.created_at,
     )
+
+
+def _frozen_view(checkpoint: agents.Frozen) -> FrozenCheckpointView:
+    return FrozenCheckpointView(checkpoint.type, checkpoint.step, checkpoint.digest)
 
 
 def token_view(row: Row) -> TokenView:

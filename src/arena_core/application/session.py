@@ -8,6 +8,7 @@ from uuid import UUID
 
 from attrs import evolve, field, frozen
 
+from arena_core.application.agreement import Agreement
 from arena_core.application.handling import Change, Handled, Handler
 from arena_core.application.ports import (
     BlobStore,
@@ -39,6 +40,7 @@ class Core:
     new_id: Callable[[], UUID]
     scratch: Callable[[], AbstractContextManager[str]] = TemporaryDirectory
     """Gives a new, empty folder that is gone afterwards."""
+    agreement: Agreement = field(factory=Agreement.alone)
 
 
 @frozen

@@ -13,29 +13,28 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from arena_core.application import parity
-from arena_core.application.handling import Change
 from arena_core.application.importing import Importer
 from arena_core.application.loading import Loaded, Runtimes, load
 from arena_core.application.ports import (
-    Context,
     Presence,
-    Query,
     Row,
 )
+from arena_core.application.probing import Prober
+from arena_core.application.recording import Recording
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
+from arena_core.application.swapping import Swapper
 from arena_core.domain import deployment
-from arena_core.domain.deployment import Deployment, Status, Verdict
+from arena_core.domain.deployment import Deployment, StartServing, Status
 from arena_core.domain.errors import (
     ArenaError,
-    Conflict,
     Corrupt,
     NotFound,
     Rejected,
     Unavailable,
 )
-from arena_core.domain.ids import DeploymentId, WorkerId
-from arena_core.domain.values import system
+from arena_core.domain.ids import DeploymentId, Digest, WorkerId
+from arena_core.domain.parity import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +61,11 @@ class Supervisor:
         worker: WorkerId,
         *,
         importer: Importer,
+        prober: Prober | None = None,
     ) -> None:
         self.worker = worker
         self._importer = importer
+        self._prober = prober
         self._core = core
         self._registry = registry
         self._presence = presence
@@ -73,6 +74,16 @@ class Supervisor:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._join_again: dict[DeploymentId, datetime] = {}
+        self._recording = Recording(core, registry)
+        self._swapper = Swapper(
+            core,
+            registry,
+            presence,
+            self._recording,
+            worker,
+            load=self._load,
+            is_stopping=self._stopping.is_set,
+        )
 
     # --- life --------------------------------------------------------------------
 
@@ -90,6 +101,8 @@ class Supervisor:
             "loader": self.reconcile,
             "importer": self._importer.reconcile,
         }
+        if self._prober is not None:
+            works["prober"] = self._prober.probe
         for name, work in works.items():
             thread = threading.Thread(
                 target=self._again_and_again,
@@ -103,6 +116,7 @@ class Supervisor:
     def stop(self, reason: str = "The process that served it was stopped.") -> None:
         """Cease to serve, and say so in the log.  Safe to call twice."""
         self._stopping.set()
+        self._core.agreement.leave()
         self._importer.stop()
         if not self._threads:
             return
@@ -119,9 +133,16 @@ class Supervisor:
             self._registry.close()
 
     def _say_goodbye(self, reason: str) -> None:
-        for row in self._deployments():
-            if row.state.server == self.worker:
+        for row in self._recording.rows():
+            state: Deployment = row.state
+            if state.server != self.worker:
+                continue
+            heir = self._core.agreement.other_with(state.id, state.digest)
+            if heir is None:
                 self._lose(row, self.worker, reason)
+            else:
+                handed = deployment.TakeOver(heir, self.worker, reason)
+                self._recording.record(row, handed)
 
     def _again_and_again(self, work: Callable[[], None]) -> None:
         """Do `work` now, whenever the log grows, and once in a while."""
@@ -151,53 +172,42 @@ class Supervisor:
 
     def follow(self) -> None:
         """Serve, or cease to serve, as the log has it now.  Quick: loads nothing."""
-        for row in self._deployments():
+        position = self._core.store.head()
+        rows = self._recording.rows()
+        for row in rows:
             self._registry.follow(row)
+        self._core.agreement.followed(position)
+        for row in rows:
+            self._swapper.judge(row)
+        self._registry.sweep()
 
     def reconcile(self) -> None:
         """Look at every deployment once, and do what is outstanding."""
         with self._pass:
-            for row in self._deployments():
+            for row in self._recording.rows():
                 if self._stopping.is_set():
                     return
                 self._attend(row)
-
-    def _deployments(self) -> list[Row]:
-        self._core.views.catch_up()
-        query = Query(deployment.KIND, organisation=None, deleted=True)
-        rows = list(self._core.views.rows.find(query))
-        if self._core.views.halted is None:
-            return rows
-        # The read model has stopped: what is served must be true all the same.
-        return [true for row in rows if (true := self._truth(row)) is not None]
-
-    def _truth(self, row: Row) -> Row | None:
-        """Return the row as the log has it; None, and nothing served, if unreadable.
-
-        What cannot be read may be the rotation of a key, or a Disconnect.
-        """
-        try:
-            return self._core.views.present(row.id)
-        except Corrupt:
-            log.exception("The log of deployment %s cannot be read", row.id)
-            self._registry.release(DeploymentId(row.id))
-            return None
 
     def _attend(self, row: Row) -> None:
         state: Deployment = row.state
         self._registry.follow(row)
         lost = self._lost_worker(state)
         if lost is not None:
-            self._lose(row, lost, "The process that served it has ended.")
-        elif deployment.react(state, self._core.clock()) is not None:
+            self._succeed(row, lost)
+        elif isinstance(deployment.react(state, self._core.clock()), StartServing):
             self._start_serving(row)
         elif self._is_to_join(state):
             self._join(row)
+        elif self._registry.live(str(state.id)) is not None:
+            self._swapper.attend(row)
 
     def _is_to_join(self, state: Deployment) -> bool:
         if state.status is not Status.DEPLOYED or self._registry.has(
             state.id, state.digest
         ):
+            return False
+        if self._prober is not None and self._prober.rests(state.id):
             return False
         return self._core.clock() >= self._join_again.get(state.id, BEGINNING)
 
@@ -208,19 +218,33 @@ class Supervisor:
             return None
         if holder != self.worker:
             return None if self._presence.is_alive(holder) else holder
+        if self._prober is not None and self._prober.is_losing(state.id):
+            return None
         # Passes are serialised, so a claim of our own is one that we gave up; and a
         # server without its model is one whose model was dropped.
         serves = state.server is not None and self._registry.has(state.id, state.digest)
         return None if serves else holder
 
+    def _succeed(self, row: Row, lost: WorkerId) -> None:
+        """Take the place of a worker that is gone, without a gap where that can be."""
+        state: Deployment = row.state
+        why = "The process that served it has ended."
+        # Were all workers unseen, for somebody has emptied their folder, each would
+        # take it from the other for ever.
+        self._presence.announce(self.worker)
+        if lost != self.worker and self._registry.live(str(state.id)) is not None:
+            self._recording.record(row, deployment.TakeOver(self.worker, lost, why))
+        else:
+            self._lose(row, lost, why)
+
     def _lose(self, row: Row, worker: WorkerId, reason: str) -> None:
-        self._record(row, deployment.LoseConnection(worker, reason))
+        self._recording.record(row, deployment.LoseConnection(worker, reason))
 
     def _join(self, row: Row) -> None:
         """Serve what another worker has put live already: nothing to record."""
         self._join_again[row.state.id] = self._core.clock() + JOIN_AGAIN
         try:
-            loaded = self._load(row.state)
+            loaded = self._load(row.state.id, row.state.digest)
         except Exception:
             # Not even a defect may keep this worker from the other deployments.
             log.exception("This worker cannot serve %s", row.id)
@@ -229,12 +253,13 @@ class Supervisor:
             log.error("This worker cannot serve %s: it answers otherwise", row.id)
             loaded.model.close()
             return
+        del self._join_again[row.state.id]
         self._registry.hold(row.state.id, row.state.digest, loaded.model)
-        self._follow_latest(row)
+        self._recording.follow(row)
 
     def _start_serving(self, row: Row) -> None:
         claim = deployment.ClaimConnect(self.worker, self._core.clock() + LEASE)
-        claimed = self._record(row, claim)
+        claimed = self._recording.record(row, claim)
         if claimed is None:
             return
         if claimed.attempt > MOST_ATTEMPTS:
@@ -242,7 +267,7 @@ class Supervisor:
             self._fail(row, claimed, reason)
             return
         try:
-            loaded = self._load(claimed)
+            loaded = self._load(claimed.id, claimed.digest)
         except (Rejected, Corrupt, NotFound, Unavailable) as error:
             self._registry.release(claimed.id)
             self._fail(row, claimed, str(error))
@@ -264,35 +289,15 @@ class Supervisor:
             loaded.model.device,
             round(loaded.load_ms, 3),
         )
-        if self._record(row, checked, done) is None:
+        if self._recording.record(row, checked, done) is None:
             self._registry.release(claimed.id)
 
     def _fail(
         self, row: Row, claimed: Deployment, reason: str, *before: object
     ) -> None:
         why = deployment.FailConnect(self.worker, claimed.claims, reason)
-        self._record(row, *before, why)
+        self._recording.record(row, *before, why)
 
-    def _load(self, state: Deployment) -> Loaded:
-        held = self._registry.loaded(state.id, state.digest)
-        return load(self._core.blobs, self._runtimes, state.digest, held)
-
-    def _record(self, row: Row, *commands: object) -> Deployment | None:
-        """Record the commands and serve accordingly; None if they come too late."""
-        changes = [Change(deployment, row.id, command) for command in commands]
-        command_id = self._core.new_id()
-        context = Context(
-            row.organisation, system("supervisor"), command_id, command_id
-        )
-        try:
-            handled = self._core.handler.handle(context, *changes)
-        except (Conflict, NotFound):
-            log.info("Deployment %s has moved on meanwhile", row.id)
-            return None
-        self._follow_latest(row)
-        state: Deployment = handled.states[row.id]
-        return state
-
-    def _follow_latest(self, row: Row) -> None:
-        self._core.views.catch_up()
-        self._registry.follow(self._truth(row))
+    def _load(self, deployment_id: DeploymentId, digest: Digest) -> Loaded:
+        held = self._registry.loaded(deployment_id, digest)
+        return load(self._core.blobs, self._runtimes, digest, held)

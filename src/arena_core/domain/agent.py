@@ -1,17 +1,20 @@
 """Agent: a named, frozen choice of one checkpoint.
 
-Frozen means frozen: what training writes later, or deletes, does not change it.
+Frozen means frozen: what training writes later, or deletes, does not change it.  Only
+an order does: another checkpoint of the same experiment may take its place, and any
+that the agent has had may come back.
 Exists -> deleted -> restored, the last only while its restore window is open.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
 
-from arena_core.domain.errors import AlreadyExists, NotFound
+from arena_core.domain.errors import AlreadyExists, Conflict, NotFound, Rejected
 from arena_core.domain.ids import AgentId, Digest, ExperimentId, ProjectId
 from arena_core.domain.values import (
     CheckpointType,
@@ -35,6 +38,15 @@ class Frozen:
     step: int = field(validator=natural)
     digest: Digest = field(validator=sha256)
     scores: Scores
+
+
+class Cause(Enum):
+    """Why an agent has another checkpoint than before."""
+
+    REDEPLOY = "redeploy"
+    ROLLBACK = "rollback"
+    AUTOMATIC_ROLLBACK = "automatic_rollback"
+    """A limit of its guard was crossed."""
 
 
 @frozen
@@ -72,6 +84,19 @@ class DescribeAgent:
 
 
 @frozen
+class ReplaceCheckpoint:
+    checkpoint: Frozen
+    cause: Cause
+
+
+@frozen
+class RevertCheckpoint:
+    """Go back to a checkpoint that the agent has had, because of its guard."""
+
+    digest: Digest = field(validator=sha256)
+
+
+@frozen
 class RequireAgent:
     """Changes nothing, and is refused once the agent is deleted.
 
@@ -93,6 +118,8 @@ Command: TypeAlias = (
     FreezeCheckpoint
     | RenameAgent
     | DescribeAgent
+    | ReplaceCheckpoint
+    | RevertCheckpoint
     | RequireAgent
     | DeleteAgent
     | RestoreAgent
@@ -120,6 +147,12 @@ class AgentDescribed:
 
 
 @frozen
+class CheckpointReplaced:
+    checkpoint: Frozen
+    cause: Cause
+
+
+@frozen
 class AgentDeleted:
     restorable_until: datetime
 
@@ -130,7 +163,12 @@ class AgentRestored:
 
 
 Event: TypeAlias = (
-    CheckpointFrozen | AgentRenamed | AgentDescribed | AgentDeleted | AgentRestored
+    CheckpointFrozen
+    | AgentRenamed
+    | AgentDescribed
+    | CheckpointReplaced
+    | AgentDeleted
+    | AgentRestored
 )
 
 
@@ -143,10 +181,42 @@ class Agent:
     origin: Origin
     checkpoint: Frozen
     restorable_until: datetime | None = None
+    checkpoints: tuple[Frozen, ...] = ()
+    """All that it has had, each once, in the order in which they were deployed last.
+
+    A rollback leaves the order as it is, so that one after another leads further back.
+    """
 
     @property
     def deleted(self) -> bool:
         return self.restorable_until is not None
+
+    @property
+    def earlier(self) -> tuple[Frozen, ...]:
+        """All that it has had beside the present one, the latest last."""
+        return tuple(c for c in self.checkpoints if c.digest != self.checkpoint.digest)
+
+    def checkpoint_before(self) -> Frozen:
+        """Return the one that a rollback leads to.  Raises `Conflict` if none does."""
+        digests = [c.digest for c in self.checkpoints]
+        place = digests.index(self.checkpoint.digest)
+        if place == 0:
+            raise Conflict(
+                "The agent had no checkpoint before this one: name the digest of "
+                "another that it has had, or redeploy."
+            )
+        return self.checkpoints[place - 1]
+
+    def had(self, digest: str) -> Frozen:
+        """Return a checkpoint of the agent.  Raises `Rejected` if it is none."""
+        for checkpoint in self.checkpoints:
+            if checkpoint.digest == digest:
+                return checkpoint
+        raise Rejected(
+            "The agent never had a checkpoint with that digest: choose one of its "
+            "earlier checkpoints.",
+            field="to",
+        )
 
 
 def decide(command: Command, state: Agent | None, now: datetime) -> Sequence[Event]:
@@ -187,10 +257,21 @@ def decide(command: Command, state: Agent | None, now: datetime) -> Sequence[Eve
         case DescribeAgent(), Agent():
             text = described(command.description)
             return [] if text == state.description else [AgentDescribed(text)]
+        case ReplaceCheckpoint(), Agent():
+            return _replace(state, command.checkpoint, command.cause)
+        case RevertCheckpoint(), Agent():
+            back = state.had(command.digest)
+            return _replace(state, back, Cause.AUTOMATIC_ROLLBACK)
         case DeleteAgent(), Agent():
             return [AgentDeleted(now + command.restore_window)]
         case _:
             assert_never(command)  # type: ignore[arg-type]  # mypy narrows no tuples
+
+
+def _replace(state: Agent, checkpoint: Frozen, cause: Cause) -> Sequence[Event]:
+    if checkpoint.digest == state.checkpoint.digest:
+        return []
+    return [CheckpointReplaced(checkpoint, cause)]
 
 
 def evolve(state: Agent | None, event: Event) -> Agent:
@@ -203,6 +284,7 @@ def evolve(state: Agent | None, event: Event) -> Agent:
             event.description,
             event.origin,
             event.checkpoint,
+            checkpoints=(event.checkpoint,),
         )
     assert state is not None, f"{event!r} before CheckpointFrozen"
     match event:
@@ -210,9 +292,18 @@ def evolve(state: Agent | None, event: Event) -> Agent:
             return replace(state, name=event.name)
         case AgentDescribed():
             return replace(state, description=event.description)
+        case CheckpointReplaced():
+            return _replaced(state, event)
         case AgentDeleted():
             return replace(state, restorable_until=event.restorable_until)
         case AgentRestored():
             return replace(state, restorable_until=None)
         case _:
             assert_never(event)
+
+
+def _replaced(state: Agent, event: CheckpointReplaced) -> Agent:
+    new, known = event.checkpoint, state.checkpoints
+    if event.cause is Cause.REDEPLOY or new.digest not in {c.digest for c in known}:
+        known = (*(c for c in known if c.digest != new.digest), new)
+    return replace(state, checkpoint=new, checkpoints=known)

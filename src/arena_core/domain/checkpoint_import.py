@@ -1,7 +1,8 @@
 """Import: an order to make a checkpoint of what other training code has saved.
 
 Pending --claimed by a worker--> Running --> Succeeded or Failed.  Running goes back
-to Pending when the worker is lost; Cancel ends what has not ended yet.
+to Pending when the worker is lost, which counts as an attempt, or is stopped, which
+does not; Cancel ends what has not ended yet.
 
 The log is the outbox, as it is for deployments: a Pending import is work that is
 outstanding (`react`).  Success is recorded together with the checkpoint itself.
@@ -107,6 +108,14 @@ class InterruptImport:
 
 
 @frozen
+class ReleaseImport:
+    """`worker` gives it back undone, for it is about to end: that is no attempt."""
+
+    worker: WorkerId
+    reason: str = field(validator=said)
+
+
+@frozen
 class CancelImport:
     pass
 
@@ -117,6 +126,7 @@ Command: TypeAlias = (
     | SucceedImport
     | FailImport
     | InterruptImport
+    | ReleaseImport
     | CancelImport
 )
 
@@ -155,6 +165,12 @@ class ImportInterrupted:
 
 
 @frozen
+class ImportReleased:
+    worker: WorkerId
+    reason: str
+
+
+@frozen
 class ImportCancelled:
     pass
 
@@ -165,6 +181,7 @@ Event: TypeAlias = (
     | ImportSucceeded
     | ImportFailed
     | ImportInterrupted
+    | ImportReleased
     | ImportCancelled
 )
 
@@ -182,7 +199,9 @@ class Import:
     """Of the bundle that came of it."""
     claim: Claim | None = None
     claims: int = 0
-    """How many claims there have ever been: each is an attempt."""
+    """How many claims there have ever been."""
+    attempts: int = 0
+    """How many of them were not given back."""
     deleted: bool = False
     """Never: what was handed in, and what came of it, stays known."""
 
@@ -233,6 +252,10 @@ def decide(command: Command, state: Import | None, now: datetime) -> Sequence[Ev
             if state.claim is None or state.claim.worker != command.worker:
                 return []
             return [ImportInterrupted(command.worker, command.reason)]
+        case ReleaseImport(), Import():
+            if state.claim is None or state.claim.worker != command.worker:
+                return []
+            return [ImportReleased(command.worker, command.reason)]
         case CancelImport(), Import(status=Status.CANCELLED):
             return []
         case CancelImport(), Import() if state.status in OPEN:
@@ -269,7 +292,8 @@ def evolve(state: Import | None, event: Event) -> Import:
         case ImportClaimed():
             claim = Claim(event.worker, event.lease_until, event.claim)
             running = _unclaimed(state, Status.RUNNING, None)
-            return replace(running, claim=claim, claims=event.claim)
+            attempts = state.attempts + 1
+            return replace(running, claim=claim, claims=event.claim, attempts=attempts)
         case ImportSucceeded():
             done = _unclaimed(state, Status.SUCCEEDED, None)
             return replace(done, digest=event.digest)
@@ -277,6 +301,9 @@ def evolve(state: Import | None, event: Event) -> Import:
             return _unclaimed(state, Status.FAILED, event.reason)
         case ImportInterrupted():
             return _unclaimed(state, Status.PENDING, event.reason)
+        case ImportReleased():
+            released = _unclaimed(state, Status.PENDING, event.reason)
+            return replace(released, attempts=max(0, state.attempts - 1))
         case ImportCancelled():
             return _unclaimed(state, Status.CANCELLED, None)
         case _:

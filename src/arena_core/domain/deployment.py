@@ -2,7 +2,8 @@
 
 Undeployed --connect--> Pending --claimed by a worker--> Deployed or Failed.
 Deployed goes back to Pending when what served it is lost, and from there on to
-Deployed again.  Disconnect leads from everywhere to Undeployed.
+Deployed again.  Disconnect leads from everywhere to Undeployed.  What is Deployed may
+be given other weights and goes on answering: see `swap`.
 
 The log is the outbox: a Pending deployment is work that is outstanding (`react`).
 A worker claims it for the length of a lease, acts, and records the outcome; one
@@ -17,6 +18,7 @@ from typing import TypeAlias, assert_never
 from attrs import evolve as replace
 from attrs import field, frozen
 
+from arena_core.domain import swap as swaps
 from arena_core.domain.errors import (
     AlreadyExists,
     IllegalTransition,
@@ -24,7 +26,29 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.domain.ids import AgentId, DeploymentId, Digest, WorkerId
-from arena_core.domain.values import Claim, finite, natural, said, sha256
+from arena_core.domain.parity import Parity
+from arena_core.domain.swap import (
+    BakingStopped,
+    CheckpointSwapped,
+    ClaimSwap,
+    ConfirmSwap,
+    EndBaking,
+    Ended,
+    FailSwap,
+    LoseSwap,
+    RequestSwap,
+    RevertSwap,
+    ShadowCompared,
+    ShadowStarted,
+    Swap,
+    SwapClaimed,
+    SwapFailed,
+    SwapInterrupted,
+    SwapPassed,
+    SwapRequested,
+    SwapReverted,
+)
+from arena_core.domain.values import Claim, finite, said, sha256
 
 KIND = "deployment"
 
@@ -41,33 +65,6 @@ class MemoryScope(Enum):
 
     USER = "user"
     ORGANIZATION = "organization"
-
-
-class Verdict(Enum):
-    """What replaying the golden trace has shown."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNCHECKED = "unchecked"
-
-
-@frozen
-class Difference:
-    """The first value of the golden trace that was served otherwise than trained."""
-
-    case: str
-    output: str
-    index: tuple[int, ...]
-    expected: float = field(validator=finite)
-    served: float | None = field(validator=finite)
-    """None if the served value was not finite, or was missing."""
-
-
-@frozen
-class Parity:
-    verdict: Verdict
-    values_compared: int = field(default=0, validator=natural)
-    difference: Difference | None = None
 
 
 @frozen
@@ -121,6 +118,22 @@ class LoseConnection:
 
 
 @frozen
+class TakeOver:
+    """`worker` serves on what `lost` had put live: it has the same weights loaded."""
+
+    worker: WorkerId
+    lost: WorkerId
+    reason: str = field(validator=said)
+
+
+@frozen
+class AssignCheckpoint:
+    """Give other weights to a deployment that serves none."""
+
+    digest: Digest = field(validator=sha256)
+
+
+@frozen
 class Disconnect:
     pass
 
@@ -148,6 +161,9 @@ Command: TypeAlias = (
     | ConfirmConnected
     | FailConnect
     | LoseConnection
+    | TakeOver
+    | AssignCheckpoint
+    | swaps.Command
     | Disconnect
     | RotateKey
     | DeleteDeployment
@@ -205,6 +221,18 @@ class ConnectionLost:
 
 
 @frozen
+class ServerReplaced:
+    worker: WorkerId
+    lost: WorkerId
+    reason: str
+
+
+@frozen
+class CheckpointAssigned:
+    digest: Digest = field(validator=sha256)
+
+
+@frozen
 class Disconnected:
     pass
 
@@ -232,6 +260,9 @@ Event: TypeAlias = (
     | Connected
     | ConnectFailed
     | ConnectionLost
+    | ServerReplaced
+    | CheckpointAssigned
+    | swaps.Event
     | Disconnected
     | DeploymentKeyRotated
     | DeploymentDeleted
@@ -254,9 +285,17 @@ class Deployment:
     attempt: int = 0
     """How many of them this Connect has seen."""
     server: WorkerId | None = None
-    """The worker that recorded Connected, while Deployed."""
+    """The worker that has put live what answers, or has taken it over."""
     parity: Parity | None = None
     deleted: bool = False
+    swap: Swap | None = None
+    last_swap: Ended | None = None
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """The weights that are needed while it is live: first those that answer."""
+        beside = None if self.swap is None else self.swap.beside
+        return (self.digest,) if beside is None else (self.digest, beside)
 
 
 @frozen
@@ -267,13 +306,40 @@ class StartServing:
     digest: Digest
 
 
-def react(state: Deployment, now: datetime) -> StartServing | None:
+@frozen
+class StartSwap:
+    """Load other weights, check their parity, and let them answer or bake."""
+
+    deployment_id: DeploymentId
+    digest: Digest
+
+
+@frozen
+class Bake:
+    """Compare two checkpoints until the time is over, then record the figures."""
+
+    deployment_id: DeploymentId
+    digest: Digest
+    until: datetime
+
+
+Work: TypeAlias = StartServing | StartSwap | Bake
+
+
+def react(state: Deployment, now: datetime) -> Work | None:
     """Return the work that is outstanding and that nobody holds a lease on."""
-    if state.deleted or state.status is not Status.PENDING:
+    if state.deleted:
         return None
-    if state.claim is not None and now < state.claim.lease_until:
+    if state.status is Status.PENDING:
+        leased = state.claim is not None and now < state.claim.lease_until
+        return None if leased else StartServing(state.id, state.digest)
+    swap = state.swap
+    if state.status is not Status.DEPLOYED or swap is None:
         return None
-    return StartServing(state.id, state.digest)
+    if swap.until is not None:
+        return Bake(state.id, swap.digest, swap.until)
+    claimable = swaps.is_claimable(swap, now)
+    return StartSwap(state.id, swap.digest) if claimable else None
 
 
 def decide(
@@ -292,7 +358,7 @@ def decide(
             ]
         case CreateDeployment(), Deployment():
             raise AlreadyExists("This agent has a deployment already.")
-        case ((DeleteDeployment() | RestoreDeployment()), None):
+        case ((DeleteDeployment() | RestoreDeployment() | AssignCheckpoint()), None):
             return []
         case _, None:
             raise NotFound("No deployment found for this agent")
@@ -309,8 +375,8 @@ def decide(
         case ClaimConnect(), Deployment():
             return _claim(state, command, now)
         case RecordParity(), Deployment():
-            _check_claim(state, command.worker, command.claim)
-            return [ParityChecked(command.worker, state.digest, command.parity)]
+            digest = _digest_of_claim(state, command.worker, command.claim)
+            return [ParityChecked(command.worker, digest, command.parity)]
         case ConfirmConnected(), Deployment():
             return _confirm(state, command)
         case FailConnect(), Deployment():
@@ -321,6 +387,23 @@ def decide(
             if held != command.worker:
                 return []
             return [ConnectionLost(command.worker, command.reason)]
+        case TakeOver(), Deployment():
+            if state.server != command.lost or command.worker == command.lost:
+                return []
+            return [ServerReplaced(command.worker, command.lost, command.reason)]
+        case AssignCheckpoint(), Deployment():
+            return _assign(state, command)
+        case (
+            RequestSwap()
+            | ClaimSwap()
+            | ConfirmSwap()
+            | FailSwap()
+            | LoseSwap()
+            | EndBaking()
+            | RevertSwap(),
+            Deployment(),
+        ):
+            return _swap(state, command, now)
         case Disconnect(), Deployment(status=Status.UNDEPLOYED):
             return []
         case Disconnect(), Deployment():
@@ -334,7 +417,7 @@ def decide(
 
 
 def _claim(state: Deployment, command: ClaimConnect, now: datetime) -> Sequence[Event]:
-    if react(state, now) is None:
+    if not isinstance(react(state, now), StartServing):
         raise IllegalTransition(
             "Nothing to claim: it is not Pending, or it is claimed."
         )
@@ -347,7 +430,7 @@ def _claim(state: Deployment, command: ClaimConnect, now: datetime) -> Sequence[
 def _confirm(state: Deployment, command: ConfirmConnected) -> Sequence[Event]:
     """Pass the parity gate: nothing goes live that failed it, or was not held to it."""
     _check_claim(state, command.worker, command.claim)
-    if state.parity is None or state.parity.verdict is Verdict.FAILED:
+    if state.parity is None or not state.parity.allows_serving:
         raise IllegalTransition("Its parity with training has not been established.")
     return [
         Connected(
@@ -366,6 +449,54 @@ def _check_claim(state: Deployment, worker: WorkerId, number: int) -> None:
         raise IllegalTransition(
             "The claim on this Connect is not, or no longer, yours."
         )
+
+
+def _digest_of_claim(state: Deployment, worker: WorkerId, number: int) -> Digest:
+    """Return what a worker has claimed to load, for a swap or for a Connect."""
+    if state.swap is not None and swaps.is_held(state.swap, worker, number):
+        return state.swap.digest
+    _check_claim(state, worker, number)
+    return state.digest
+
+
+def _assign(state: Deployment, command: AssignCheckpoint) -> Sequence[Event]:
+    if state.status is Status.PENDING:
+        raise IllegalTransition(
+            "The agent is Pending: wait until it is Deployed or Failed, or disconnect."
+        )
+    if state.status is Status.DEPLOYED:
+        raise IllegalTransition("The agent has been put live meanwhile: try again.")
+    if command.digest == state.digest:
+        return []
+    return [CheckpointAssigned(command.digest)]
+
+
+def _swap(
+    state: Deployment, command: swaps.Command, now: datetime
+) -> Sequence[swaps.Event]:
+    swap, live = state.swap, state.digest
+    if isinstance(command, LoseSwap):
+        return swaps.lose(command, swap)
+    if state.status is not Status.DEPLOYED:
+        raise IllegalTransition(
+            f"The agent is {state.status.value}: only what is Deployed can be swapped, "
+            "guarded or shadowed."
+        )
+    match command:
+        case RequestSwap():
+            return swaps.request(command, swap, live)
+        case ClaimSwap():
+            return swaps.claim(command, swap, state.claims, now)
+        case ConfirmSwap():
+            return swaps.confirm(command, swap, live, now)
+        case FailSwap():
+            return swaps.fail(command, swap)
+        case EndBaking():
+            return swaps.end_baking(command, swap, state.server, now)
+        case RevertSwap():
+            return swaps.revert(command, swap)
+        case _:
+            assert_never(command)
 
 
 def evolve(state: Deployment | None, event: Event) -> Deployment:
@@ -388,15 +519,33 @@ def evolve(state: Deployment | None, event: Event) -> Deployment:
                 parity=None,
             )
         case ParityChecked():
-            return replace(state, parity=event.parity)
+            return _checked(state, event)
         case Connected():
             return replace(
-                _idle(state, Status.DEPLOYED), server=event.worker, attempt=0
+                _still(state, Status.DEPLOYED), server=event.worker, attempt=0
             )
         case ConnectFailed():
             return replace(_idle(state, Status.FAILED), reason=event.reason)
         case ConnectionLost():
             return _outstanding(state, event.reason)
+        case ServerReplaced():
+            return replace(state, server=event.worker)
+        case CheckpointAssigned():
+            return replace(state, digest=event.digest, parity=None)
+        case (
+            SwapRequested()
+            | SwapClaimed()
+            | SwapInterrupted()
+            | SwapFailed()
+            | CheckpointSwapped()
+            | SwapPassed()
+            | SwapReverted()
+            | ShadowStarted()
+            | ShadowCompared()
+            | BakingStopped()
+        ):
+            ended = swaps.ended(event) or state.last_swap
+            return replace(_swapped(state, event), last_swap=ended)
         case Disconnected():
             return _idle(state, Status.UNDEPLOYED)
         case DeploymentKeyRotated():
@@ -409,10 +558,58 @@ def evolve(state: Deployment | None, event: Event) -> Deployment:
             assert_never(event)
 
 
+def _checked(state: Deployment, event: ParityChecked) -> Deployment:
+    if event.digest == state.digest:
+        return replace(state, parity=event.parity)
+    return replace(state, swap=swaps.checked(state.swap, event.digest, event.parity))
+
+
+def _swapped(state: Deployment, event: swaps.Event) -> Deployment:
+    swap = state.swap
+    match event:
+        case SwapRequested():
+            return replace(state, swap=swaps.requested(event))
+        case SwapClaimed():
+            return replace(state, swap=swaps.claimed(swap, event), claims=event.claim)
+        case SwapInterrupted():
+            return replace(state, swap=swaps.unclaimed(swap))
+        case CheckpointSwapped():
+            bakes = swaps.guarded(swap, event, state.parity)
+            parity = None if swap is None else swap.parity
+            return _answered_by(state, event.worker, event.digest, parity, bakes)
+        case SwapReverted():
+            parity = None if swap is None else swap.parity
+            return _answered_by(state, event.worker, event.digest, parity, None)
+        case ShadowStarted():
+            return replace(state, swap=swaps.shadowed(swap, event))
+        case SwapFailed() | SwapPassed() | ShadowCompared() | BakingStopped():
+            return replace(state, swap=None)
+        case _:
+            assert_never(event)
+
+
+def _answered_by(
+    state: Deployment,
+    worker: WorkerId,
+    digest: Digest,
+    parity: Parity | None,
+    swap: Swap | None,
+) -> Deployment:
+    return replace(state, server=worker, digest=digest, parity=parity, swap=swap)
+
+
 def _idle(state: Deployment, status: Status) -> Deployment:
+    """Return it as it is in `status`, with nothing left that was under way."""
+    return replace(_still(state, status), swap=None)
+
+
+def _still(state: Deployment, status: Status) -> Deployment:
+    """Return it in `status`; a swap that is under way goes on."""
     return replace(state, status=status, reason=None, claim=None, server=None)
 
 
 def _outstanding(state: Deployment, reason: str | None) -> Deployment:
-    fresh = replace(_idle(state, Status.PENDING), reason=reason)
-    return fresh if reason is not None else replace(fresh, attempt=0, parity=None)
+    if reason is None:
+        return replace(_idle(state, Status.PENDING), attempt=0, parity=None)
+    lost = replace(_still(state, Status.PENDING), reason=reason)
+    return replace(lost, swap=swaps.unclaimed(state.swap))

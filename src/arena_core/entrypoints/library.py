@@ -27,8 +27,17 @@ from arena_core.application.resources import AgentView
 from arena_core.application.supervision import Supervisor
 from arena_core.application.use_cases import Application, UseCases
 from arena_core.domain.errors import Unavailable
+from arena_core.domain.guards import Guard
 from arena_core.domain.ids import DEFAULT_ORGANISATION, AgentId, OrganisationId
-from arena_core.domain.values import LIBRARY, Actor, ActorKind, Caller, Role
+from arena_core.domain.swap import Shadow
+from arena_core.domain.values import (
+    LIBRARY,
+    Actor,
+    ActorKind,
+    Caller,
+    CheckpointChoice,
+    Role,
+)
 from arena_core.entrypoints.library_experiments import LibraryExperiments
 from arena_core.entrypoints.library_inference import Inference
 from arena_core.entrypoints.settings import Settings
@@ -147,6 +156,8 @@ class Arena:
 
     def close(self) -> None:
         """Cease to serve and free everything.  Safe to call twice."""
+        # Its last figures are posted while it is still known to be alive.
+        self.application.metering.stop()
         try:
             self.supervisor.stop()
         finally:
@@ -170,7 +181,7 @@ class Arena:
 
 @frozen
 class LibraryAgents(Agents):
-    """Agents, with a `connect` that waits."""
+    """Agents, with orders that wait until they are carried out."""
 
     def connect(
         self,
@@ -181,4 +192,35 @@ class LibraryAgents(Agents):
     ) -> AgentView:
         """Put the agent live and return it, Deployed, or Failed with the reason."""
         super().connect(agent_id, reason=reason)
+        return self.wait(agent_id, timeout_s=timeout_s)
+
+    def redeploy(  # noqa: PLR0913 -- what an order to swap says
+        self,
+        agent_id: UUID,
+        *,
+        checkpoint: CheckpointChoice,
+        guard: Guard | None = None,
+        shadow: Shadow | None = None,
+        reason: str | None = None,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> AgentView:
+        """Swap the checkpoint and return the agent once that is done, or has failed.
+
+        Baking only begins then: `deployment.swap` says so.
+        """
+        super().redeploy(
+            agent_id, checkpoint=checkpoint, guard=guard, shadow=shadow, reason=reason
+        )
+        return self.wait(agent_id, timeout_s=timeout_s)
+
+    def rollback(
+        self,
+        agent_id: UUID,
+        *,
+        to: str | None = None,
+        reason: str | None = None,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> AgentView:
+        """Go back to an earlier checkpoint; return the agent once that is done."""
+        super().rollback(agent_id, to=to, reason=reason)
         return self.wait(agent_id, timeout_s=timeout_s)

@@ -16,6 +16,7 @@ from arena_core.entrypoints.cli.options import (
 )
 from arena_core.entrypoints.cli.output import print_json, print_table
 from arena_core.entrypoints.cli.play import play
+from arena_core.entrypoints.cli.swapping import redeploy, rollback
 
 reason_option = click.option("--reason", help="Why; it is kept in the event log.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -31,6 +32,8 @@ def agent() -> None:
 
 
 agent.add_command(play)
+agent.add_command(redeploy)
+agent.add_command(rollback)
 
 
 @agent.command("list")

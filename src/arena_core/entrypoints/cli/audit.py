@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from arena_core.application.resources import EventView
+from arena_core.entrypoints.cli.changes import told
 from arena_core.entrypoints.cli.options import (
     administration,
     find_agent,
@@ -121,6 +122,6 @@ def event_row(event: EventView) -> tuple[object, ...]:
         event.recorded_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         event.name,
         event.actor,
-        event.reason,
+        "; ".join(filter(None, (event.reason, told(event.data)))) or None,
         event.stream,
     )

@@ -14,13 +14,17 @@ def connected(
     arena: Arena, agent_id: UUID, *, wait_s: float, reason: str | None = None
 ) -> AgentView:
     """Ask for the agent to be put live, and wait for it if anybody serves the store."""
+    asked = operator(arena).agents.connect(agent_id, reason=reason)
+    return settled(arena, asked, wait_s=wait_s)
+
+
+def settled(arena: Arena, asked: AgentView, *, wait_s: float) -> AgentView:
+    """Return the agent when what was asked is done, if anybody serves the store."""
     from arena_core.entrypoints.wiring import is_served  # noqa: PLC0415 -- --help needs no adapters
 
-    agents = operator(arena).agents
-    asked = agents.connect(agent_id, reason=reason)
     if not is_served(arena.settings):
         return asked
-    return agents.wait(agent_id, timeout_s=wait_s)
+    return operator(arena).agents.wait(asked.id, timeout_s=wait_s)
 
 
 def say_if_pending(view: AgentView) -> None:

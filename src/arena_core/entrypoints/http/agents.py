@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -12,6 +12,9 @@ from arena_core.application.agents import is_pending
 from arena_core.application.freezing import SourceView
 from arena_core.application.resources import AccessView, AgentView
 from arena_core.application.session import Page
+from arena_core.domain.errors import Rejected
+from arena_core.domain.guards import Guard
+from arena_core.domain.swap import Shadow
 from arena_core.domain.values import CheckpointChoice, CheckpointType, Role
 from arena_core.entrypoints.http.endpoints import (
     Call,
@@ -26,6 +29,7 @@ from arena_core.entrypoints.http.endpoints import (
 
 PATH = "/api/v1/agents"
 Kinds = Literal["classic", "advanced"]
+Value = TypeVar("Value")
 
 
 class Choice(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,6 +60,38 @@ class Reason(msgspec.Struct, forbid_unknown_fields=True):
     reason: str | None = None
 
 
+class Limits(msgspec.Struct, forbid_unknown_fields=True):
+    """When a swap comes undone by itself.  null, or left out: not limited."""
+
+    bake_s: float
+    error_rate: float | None = None
+    p99_ms: float | None = None
+    mask_violation_rate: float | None = None
+    action_shift: float | None = None
+
+
+class Comparison(msgspec.Struct, forbid_unknown_fields=True):
+    """For how long the checkpoint is asked beside the one that answers."""
+
+    bake_s: float
+
+
+class Redeployment(msgspec.Struct, forbid_unknown_fields=True):
+    """At most one of `guard` and `shadow`."""
+
+    checkpoint: Choice
+    guard: Limits | None = None
+    shadow: Comparison | None = None
+    reason: str | None = None
+
+
+class Return(msgspec.Struct, forbid_unknown_fields=True):
+    """`to`: the digest of an earlier checkpoint; left out: the one before."""
+
+    to: str | None = None
+    reason: str | None = None
+
+
 class AgentFilter(Listing, kw_only=True):
     kind: Kinds | None = None
     name: str | None = None
@@ -67,7 +103,7 @@ class SourceFilter(Past, kw_only=True):
 
 
 class Wait(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`wait`: seconds to hold the answer until the agent is Deployed or Failed."""
+    """`wait`: seconds to hold the answer until nothing is under way any more."""
 
     wait: float = 0.0
 
@@ -105,14 +141,16 @@ def create(call: Call) -> Reply:
     made = call.use.agents.create(
         body.name,
         body.experiment_id,
-        checkpoint=CheckpointChoice(
-            CheckpointType(body.checkpoint.type), body.checkpoint.step
-        ),
+        checkpoint=_choice(body.checkpoint),
         description=body.description,
         kind=body.kind,
     )
     where = f"{call.base_url}{PATH}/{made.id}"
     return Reply(addressed(call, made), HTTPStatus.CREATED, where)
+
+
+def _choice(body: Choice) -> CheckpointChoice:
+    return CheckpointChoice(CheckpointType(body.type), body.step)
 
 
 def show(call: Call) -> Reply:
@@ -139,18 +177,51 @@ def restore(call: Call) -> Reply:
 
 def connect(call: Call) -> Reply:
     asked = call.use.agents.connect(_id(call), reason=call.body.reason)
+    return _awaited(call, asked)
+
+
+def redeploy(call: Call) -> Reply:
+    body: Redeployment = call.body
+    asked = call.use.agents.redeploy(
+        _id(call),
+        checkpoint=_choice(body.checkpoint),
+        guard=None if body.guard is None else _inside("guard", Guard, body.guard),
+        shadow=None if body.shadow is None else _inside("shadow", Shadow, body.shadow),
+        reason=body.reason,
+    )
+    return _awaited(call, asked)
+
+
+def rollback(call: Call) -> Reply:
+    asked = call.use.agents.rollback(
+        _id(call), to=call.body.to, reason=call.body.reason
+    )
+    return _awaited(call, asked)
+
+
+def _inside(name: str, cls: Callable[..., Value], body: msgspec.Struct) -> Value:
+    """Return a value made of the fields of `body`, which is the member `name`."""
+    try:
+        return cls(**msgspec.structs.asdict(body))
+    except Rejected as error:
+        inner = f".{error.field}" if error.field not in (None, name) else ""
+        raise Rejected(str(error), field=f"{name}{inner}") from error
+
+
+def _awaited(call: Call, asked: AgentView) -> Reply:
+    """Answer at once, or when nothing is under way, if the caller waits for that."""
 
     def settled() -> Reply | None:
-        agent = call.use.agents.get(_id(call))
-        return None if is_pending(agent) else _connecting(call, agent)
+        agent = call.use.agents.settled(_id(call))
+        return None if agent is None else _under_way(call, agent)
 
-    reply = _connecting(call, asked)
-    if call.query.wait > 0 and is_pending(asked):
+    reply = _under_way(call, asked)
+    if call.query.wait > 0:
         return evolve(reply, until=settled, wait_s=call.query.wait)
-    return reply
+    return settled() or reply
 
 
-def _connecting(call: Call, agent: AgentView) -> Reply:
+def _under_way(call: Call, agent: AgentView) -> Reply:
     status = HTTPStatus.ACCEPTED if is_pending(agent) else HTTPStatus.OK
     return Reply(addressed(call, agent), status, f"{call.base_url}{PATH}/{agent.id}")
 
@@ -179,9 +250,11 @@ def _order(
     verb: str,
     handle: Callable[[Call], Reply],
     summary: str,
+    body: type[msgspec.Struct] = Reason,
     query: type[msgspec.Struct] = Nothing,
-    also: HTTPStatus | None = None,
 ) -> Endpoint:
+    # What one may wait for is answered before it is done, by those who do not.
+
     return Endpoint(
         "POST",
         f"{ONE}/{verb}",
@@ -189,9 +262,9 @@ def _order(
         Role.MEMBER,
         summary,
         AgentView,
-        body=Reason,
+        body=body,
         query=query,
-        also=also,
+        also=HTTPStatus.ACCEPTED if query is Wait else None,
     )
 
 
@@ -251,7 +324,20 @@ ENDPOINTS = (
         connect,
         "Put the agent live",
         query=Wait,
-        also=HTTPStatus.ACCEPTED,
+    ),
+    _order(
+        "redeploy",
+        redeploy,
+        "Give the agent another checkpoint of its experiment",
+        body=Redeployment,
+        query=Wait,
+    ),
+    _order(
+        "rollback",
+        rollback,
+        "Give the agent back an earlier checkpoint",
+        body=Return,
+        query=Wait,
     ),
     _order("disconnect", disconnect, "Take the agent off its endpoint"),
     _order("rotate-key", rotate_key, "Replace the deployment's key"),
