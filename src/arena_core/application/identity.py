@@ -13,7 +13,7 @@ from arena_core.application.resources import TokenView, token_view
 from arena_core.application.secrets import SECRET_BYTES, is_intact, sealed
 from arena_core.application.session import ALL, Core, Page, Paging, Session, page
 from arena_core.domain import credential
-from arena_core.domain.errors import Corrupt, Unauthenticated
+from arena_core.domain.errors import Corrupt, Flaw, Unauthenticated
 from arena_core.domain.ids import DEFAULT_ORGANISATION, OrganisationId, TokenId
 from arena_core.domain.values import Actor, ActorKind, Caller, Role, one_of, trimmed
 
@@ -95,17 +95,23 @@ def authenticate(core: Core, token: str, *, external_user: str | None = None) ->
     An organisation's token speaks for the `external_user` that comes with it.
     """
     if not is_intact(token):
-        raise Unauthenticated(REFUSAL)
+        raise Unauthenticated(REFUSAL, flaw=Flaw.MALFORMED)
     state, organisation = _look_up(core, token)
     # The same work is done for an id that nobody has.
     expected = state.secret.sha256 if state else _sha256("")
     genuine = hmac.compare_digest(expected, _sha256(token))
     if not genuine or state is None or state.deleted:
-        raise Unauthenticated(REFUSAL)
+        raise Unauthenticated(REFUSAL, flaw=_flaw(state))
     user = state.user
     if state.kind is credential.TokenKind.ORGANISATION and external_user:
         user = trimmed(external_user, field="X-External-User-Id")
     return Caller(organisation, Actor(ActorKind.USER, user, state.id), state.role)
+
+
+def _flaw(state: credential.AccessToken | None) -> Flaw:
+    if state is None:
+        return Flaw.UNKNOWN
+    return Flaw.REVOKED if state.deleted else Flaw.ROTATED
 
 
 def _look_up(

@@ -10,10 +10,14 @@ from arena_core.application.experiments import Experiments
 from arena_core.application.identity import Tokens
 from arena_core.application.imports import Imports
 from arena_core.application.keys import DeploymentKeys
+from arena_core.application.metering import Metering
+from arena_core.application.monitoring import Monitoring
 from arena_core.application.progress import Progress
 from arena_core.application.projects import Projects
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core, Session
+from arena_core.application.tallies import LogTally
+from arena_core.application.telemetry import Telemetry
 from arena_core.domain.values import Caller
 
 
@@ -26,6 +30,13 @@ class Application:
     keys: DeploymentKeys
     random_bytes: Callable[[int], bytes] = field(repr=False)
     progress: Progress = field(factory=Progress, repr=False)
+    metering: Metering = field(kw_only=True, repr=False)
+    tally: LogTally = field(kw_only=True, repr=False)
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What this process counts of its own work."""
+        return self.metering.telemetry
 
     def on_behalf_of(self, caller: Caller, *, as_of: int | None = None) -> "UseCases":
         """Return what `caller` can do, now or looking at a position of the past."""
@@ -56,6 +67,11 @@ class UseCases:
     @property
     def tokens(self) -> Tokens:
         return Tokens(self.session, self._application.random_bytes)
+
+    @property
+    def monitoring(self) -> Monitoring:
+        application = self._application
+        return Monitoring(self.session, application.metering, application.tally)
 
     @property
     def audit(self) -> Audit:

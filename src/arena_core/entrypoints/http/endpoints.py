@@ -6,6 +6,7 @@ are plain functions: they run in a thread, with the body already parsed by its t
 """
 
 import re
+import time
 from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
@@ -16,7 +17,7 @@ import anyio
 import msgspec
 from attrs import evolve, field, frozen
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -26,6 +27,7 @@ from arena_core.application.session import Page, Paging
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.errors import (
     ArenaError,
+    Flaw,
     Forbidden,
     NotFound,
     Rejected,
@@ -37,6 +39,7 @@ from arena_core.entrypoints.http.errors import problem
 from arena_core.entrypoints.library import Arena
 
 EXTERNAL_USER = "x-external-user-id"
+JSON = "application/json"
 LONGEST_WAIT_S = 60.0
 POLL_S = 0.01
 NUMBERS = frozenset({"step"})
@@ -116,11 +119,13 @@ class Call:
     """An instance of the endpoint's body type, or the folder that was uploaded."""
     base_url: str = ""
     """How the caller reaches this API, without a trailing slash."""
+    accept: str = ""
+    """The media types that the caller says it takes."""
 
 
 @frozen
 class Reply:
-    """What a handler answers: a resource, to be encoded as JSON."""
+    """What a handler answers: a resource, to be encoded as JSON, or bytes."""
 
     resource: Any
     status: HTTPStatus = HTTPStatus.OK
@@ -130,6 +135,8 @@ class Reply:
     until: Callable[[], "Reply | None"] | None = None
     """Asked again and again until it returns a reply, which is then the answer."""
     wait_s: float = 0.0
+    media_type: str = JSON
+    """Of any other than JSON the resource is the body itself."""
 
 
 def _never(query: object) -> str | None:
@@ -161,18 +168,38 @@ class Endpoint:
     single: Callable[[Any], str | None] = _never
     """How one file, rather than an archive, is called in the folder, by the query;
     None: it must be an archive."""
+    media_types: tuple[str, ...] = (JSON,)
+    """Of the body of a success."""
 
     def route(self, arena: Arena) -> Route:
         """Return the Starlette route that answers it."""
+        telemetry = arena.application.telemetry
 
         async def answer(request: Request) -> Response:
             try:
                 return await _answer(self, arena, request)
+            except Unauthenticated as error:
+                telemetry.refused(error.flaw)
+                return problem(error)
             except ArenaError as error:
                 return problem(error)
 
+        async def timed(request: Request) -> Response:
+            begun = time.perf_counter()
+            status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+            try:
+                response = await answer(request)
+                status = response.status_code
+            except ClientDisconnect:
+                status = HTTPStatus.BAD_REQUEST
+                raise
+            finally:
+                seconds = time.perf_counter() - begun
+                telemetry.handled(request.method, self.path, status, seconds)
+            return response
+
         name = f"{self.method} {self.path}"
-        return Route(self.path, answer, methods=[self.method], name=name)
+        return Route(self.path, timed, methods=[self.method], name=name)
 
 
 async def _answer(endpoint: Endpoint, arena: Arena, request: Request) -> Response:
@@ -184,6 +211,7 @@ async def _answer(endpoint: Endpoint, arena: Arena, request: Request) -> Respons
         _ids(request),
         query,
         base_url=base_url(arena, request),
+        accept=request.headers.get("accept", ""),
     )
     if endpoint.upload:
         single = endpoint.single(query)
@@ -191,8 +219,12 @@ async def _answer(endpoint: Endpoint, arena: Arena, request: Request) -> Respons
             # A body takes its time: the token may have been revoked meanwhile.
             await _caller(endpoint, arena, request)
             return await _finish(endpoint, evolve(call, body=folder))
-    limit = arena.settings.max_body_bytes
-    body = await bodies.parse_body(request, endpoint.body, limit_bytes=limit)
+    body = await bodies.parse_body(
+        request,
+        endpoint.body,
+        limit_bytes=arena.settings.max_body_bytes,
+        timeout_s=arena.settings.body_timeout_s,
+    )
     if endpoint.method != "GET":
         await _caller(endpoint, arena, request)
     return await _finish(endpoint, evolve(call, body=body))
@@ -215,12 +247,9 @@ def encoded(reply: Reply) -> Response:
         headers["Location"] = reply.location
     if reply.secret:
         headers["Cache-Control"] = "no-store"
-    return Response(
-        msgspec.json.encode(reply.resource),
-        reply.status,
-        headers,
-        media_type="application/json",
-    )
+    is_json = reply.media_type == JSON
+    body = msgspec.json.encode(reply.resource) if is_json else reply.resource
+    return Response(body, reply.status, headers, media_type=reply.media_type)
 
 
 async def _caller(endpoint: Endpoint, arena: Arena, request: Request) -> Caller:
@@ -245,7 +274,7 @@ def bearer(header: str | None) -> str:
     """Return the credential of an `Authorization: Bearer` header."""
     scheme, _, token = (header or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated(REFUSAL)
+        raise Unauthenticated(REFUSAL, flaw=Flaw.MISSING)
     return token.strip()
 
 

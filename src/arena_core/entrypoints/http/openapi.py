@@ -130,7 +130,10 @@ def _responses(endpoint: Endpoint, by_type: dict[Any, Any]) -> dict[str, Any]:
     responses = {
         str(int(status)): {
             "description": endpoint.summary,
-            "content": {"application/json": {"schema": _answer(answer, by_type)}},
+            "content": {
+                media_type: {"schema": _answer(answer, by_type)}
+                for media_type in endpoint.media_types
+            },
         }
         for status, answer in answers.items()
     }
