@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= auto
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check fuzz bench clean
+.PHONY: demo test check fuzz bench bench-peers clean
 
 demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
 	$(BIN)/arena-core demo
@@ -34,6 +34,9 @@ bench: $(VENV)/.dev  ## the source of every figure in the documents
 	$(BIN)/python bench/connect.py
 	$(BIN)/python bench/data_plane.py
 	$(BIN)/python bench/fidelity.py
+
+bench-peers: $(VENV)/.dev  ## the data plane beside other servers; OPTIONS="--help"
+	PYTHONPATH=bench $(BIN)/python -m peers.run $(OPTIONS)
 
 clean:  ## remove everything that these targets have made
 	rm -rf $(VENV) .environments .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache \

@@ -1,9 +1,10 @@
 """The limit that the data plane is held against: a bare Starlette echo under uvicorn.
 
-python bench/echo.py        prints its port on the first line
+python bench/echo.py PORT
 """
 
 import socket
+import sys
 
 import uvicorn
 from starlette.applications import Starlette
@@ -17,7 +18,7 @@ async def echo(request: Request) -> Response:
 
 
 def main() -> None:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=2048)
     app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
     config = uvicorn.Config(
         app,
@@ -27,7 +28,6 @@ def main() -> None:
         proxy_headers=False,
         server_header=False,
     )
-    print(listener.getsockname()[1], flush=True)
     uvicorn.Server(config).run([listener])
 
 

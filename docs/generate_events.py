@@ -49,13 +49,18 @@ MEANINGS = {
     "of the experiment since the same transaction. `code` in the envelope is the "
     "release that has converted it.",
     "import.failed": "Nothing came of it, and never will.",
-    "import.interrupted": "What worked on it has ended, was stopped, or met something "
-    "that may pass: Pending again.",
+    "import.interrupted": "What worked on it has ended, or met something that may "
+    "pass: Pending again, one attempt the poorer.",
+    "import.released": "What worked on it was stopped, and gave it back: Pending "
+    "again, as if it had not been begun.",
     "import.cancelled": "Nothing is to come of it.",
     "agent.checkpoint_frozen": "An agent begins: one checkpoint was chosen, and what "
     "was known of it then is kept here.",
     "agent.renamed": "It has another name.",
     "agent.described": "It has another description.",
+    "agent.checkpoint_replaced": "The agent has another checkpoint: by an order, or "
+    "because a limit of the guard was crossed. While it is live, this is in the same "
+    "transaction as the deployment's event.",
     "agent.deleted": "It is gone from every list, and can be restored for a time.",
     "agent.restored": "The deletion was undone.",
     "deployment.created": "The agent has its deployment, Undeployed.",
@@ -68,7 +73,31 @@ MEANINGS = {
     "deployment.connect_failed": "It could not be put live: Failed.",
     "deployment.connection_lost": "What claimed or served it has ended, by a crash or "
     "a stop: Pending again.",
-    "deployment.disconnected": "It was taken off its endpoint: Undeployed.",
+    "deployment.server_replaced": "Another worker, with the same weights loaded, "
+    "serves on what `lost` had put live: still Deployed, without a gap.",
+    "deployment.checkpoint_assigned": "It has other weights, and serves none now.",
+    "deployment.swap_requested": "Other weights are to take the place of those that "
+    "answer, or to be compared with them as a shadow. The envelope says by whose hand "
+    "and why.",
+    "deployment.swap_claimed": "A worker has taken that on, until its lease ends.",
+    "deployment.swap_interrupted": "What had claimed it has ended, or met a defect: "
+    "others may claim it. What was live answers.",
+    "deployment.swap_failed": "The weights could not be loaded, or answer otherwise "
+    "than trained: what was live goes on.",
+    "deployment.checkpoint_swapped": "From here on `digest` answers, and `before` does "
+    "not. `baking_until`: it has a guard, which may bring `before` back until then.",
+    "deployment.swap_passed": "It has kept the limits of its guard, as the figures of "
+    "the worker that serves it show.",
+    "deployment.swap_reverted": "`before` has crossed a limit: `digest`, which it had "
+    "replaced, answers again.",
+    "deployment.shadow_started": "The weights are asked beside those that answer, "
+    "and their answers go nowhere.",
+    "deployment.shadow_compared": "The time of a shadow is over, with these figures; "
+    "nothing was replaced.",
+    "deployment.baking_stopped": "Somebody's order has ended the baking, or the "
+    "shadow, before its time.",
+    "deployment.disconnected": "It was taken off its endpoint: Undeployed. A swap that "
+    "was under way or baking has ended with it.",
     "deployment.key_rotated": "Keys of smaller versions are dead.",
     "deployment.deleted": "Nothing will answer at its endpoint.",
     "deployment.restored": "The deletion was undone; it is Undeployed.",

@@ -16,7 +16,7 @@ from arena_core.application.conversion import (
     Convert,
     Options,
 )
-from arena_core.domain.deployment import Verdict
+from arena_core.domain.parity import Verdict
 from arena_core.domain.errors import Rejected
 from unit.models import check
 

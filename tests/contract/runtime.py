@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from arena_core.application.ports import Array, Runtime, Tensors
 from arena_core.domain.checkpoint import Signature, TensorSpec
-from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.errors import Rejected, Unavailable, Unloaded
 
 MOST_ROWS = 9
 TOLERANCE = 1e-5
@@ -237,7 +237,7 @@ class RuntimeContract:
     def test_a_closed_runtime_is_unavailable(self, load, signature):
         runtime = load()
         runtime.close()
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unloaded):
             runtime.run(some(signature))
 
     def test_closing_one_leaves_another_alone(self, load, runtime, signature):

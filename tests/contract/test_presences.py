@@ -11,18 +11,21 @@ import pytest
 
 from arena_core.adapters.presence.files import FilePresence
 from arena_core.adapters.presence.memory import MemoryPresence
+from arena_core.application.ports import Note
 from arena_core.domain.errors import Conflict, Unavailable
 
-from contract.presence import PresenceContract, a_worker
+from contract.presence import TOLD, WEIGHTS, PresenceContract, a_worker
 
 LIVING = """
 import sys
 from pathlib import Path
 from uuid import UUID
 from arena_core.adapters.presence.files import FilePresence
+from arena_core.application.ports import Note
 
 presence = FilePresence(Path(sys.argv[1]))
 presence.announce(UUID(sys.argv[2]))
+presence.tell(UUID(sys.argv[2]), Note(41))
 for line in sys.stdin:
     print(presence.is_alive(UUID(line.strip())), flush=True)
 """
@@ -113,6 +116,49 @@ class TestFiles(PresenceContract):
         presence.announce(worker)
         presence.withdraw(worker)
         assert list((tmp_path / "workers").glob("*.lock")) == []
+
+    def test_a_living_process_is_heard_until_it_is_found_dead(self, tmp_path, presence):
+        ours, theirs = a_worker(), a_worker()
+        presence.announce(ours)
+        with living(tmp_path / "workers", theirs) as process:
+            assert presence.notes() == {ours: Note(), theirs: Note(41)}
+            process.send_signal(signal.SIGKILL)
+            process.wait(timeout=60)
+            assert not presence.is_alive(theirs)
+            assert presence.notes() == {ours: Note()}
+        assert list((tmp_path / "workers").glob(f"{theirs}*")) == []
+
+    def test_a_note_of_another_release_counts_as_none(self, tmp_path, presence):
+        worker = a_worker()
+        presence.announce(worker)
+        (tmp_path / "workers" / f"{worker}.note").write_text('{"position": "far"}')
+        assert presence.notes() == {worker: Note()}
+
+    def test_a_note_that_a_killed_process_was_writing_goes_with_it(
+        self, tmp_path, presence
+    ):
+        worker = a_worker()
+        with living(tmp_path / "workers", worker):
+            pass
+        (tmp_path / "workers" / f"{worker}.new").write_text("{")
+        assert not presence.is_alive(worker)
+        assert list((tmp_path / "workers").glob(f"{worker}*")) == []
+
+    def test_notes_are_never_read_in_parts(self, presence, another):
+        worker = a_worker()
+        presence.announce(worker)
+        long = frozenset((a_worker(), digest) for _, digest in [*WEIGHTS] * 200)
+        whole = (TOLD, Note(8, long))
+        presence.tell(worker, TOLD)
+
+        def telling() -> None:
+            for number in range(300):
+                presence.tell(worker, whole[number % 2])
+
+        with ThreadPoolExecutor(1) as pool:
+            told = pool.submit(telling)
+            while not told.done():
+                assert another.notes()[worker] in whole
 
     def test_two_processes_cannot_be_one_worker(self, presence, another):
         worker = a_worker()

@@ -434,11 +434,32 @@ class TestWaiting:
         self, store, monkeypatch
     ):
         monkeypatch.setattr(sqlite, "POLL_S", 10.0)
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(store.head, beyond=0, timeout_s=10)
+        monkeypatch.setattr(sqlite, "SPARE_S", 10.0)
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(store.head, beyond=0, timeout_s=10) for _ in "ab"]
             time.sleep(0.05)
             assert append(store, Write(uuid4(), 0, [CREATED])) == 1
-            assert waiting.result(timeout=2) == 1
+            assert [each.result(timeout=5) for each in waiting] == [1, 1]
+
+    def test_is_done_by_one_thread_that_tells_the_others(
+        self, store, path, monkeypatch
+    ):
+        monkeypatch.setattr(sqlite, "SPARE_S", 60.0)
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(store.head, beyond=0, timeout_s=60) for _ in "abc"]
+            time.sleep(0.05)
+            with closing(SQLiteEventStore.open(path)) as other:
+                append(other, Write(uuid4(), 0, [CREATED]))
+            assert [each.result(timeout=30) for each in waiting] == [1, 1, 1]
+
+    def test_goes_on_when_the_thread_that_looked_has_gone(self, store, path):
+        with ThreadPoolExecutor(2) as pool:
+            looking = pool.submit(store.head, beyond=0, timeout_s=0.05)
+            waiting = pool.submit(store.head, beyond=0, timeout_s=60)
+            assert looking.result(timeout=30) == 0
+            with closing(SQLiteEventStore.open(path)) as other:
+                append(other, Write(uuid4(), 0, [CREATED]))
+            assert waiting.result(timeout=30) == 1
 
 
 class TestALostReply:

@@ -104,8 +104,9 @@ def server(place, filled) -> Iterator[Process]:  # noqa: ARG001 -- filled before
 def commands(command: click.Command, *path: str) -> Iterator[tuple[str, click.Command]]:
     yield " ".join(path), command
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
-            yield from commands(child, *path, name)
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), *path, name)
 
 
 COMMANDS = dict(commands(root))

@@ -65,6 +65,12 @@ def test_the_page_tells_how_to_call_with_the_standard_library_alone(as_told):
     assert printed == "Action: 1\n"
 
 
+def test_the_page_tells_how_to_send_raw_arrays(as_told):
+    command = [sys.executable, "-I", "-c", _block("Raw arrays")]
+    printed = subprocess.check_output(command, env=as_told, text=True)
+    assert printed == "Action: [1]\n"
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_page_tells_how_to_ask_for_the_status_with_curl(as_told, balancer):
     command = ["sh", "-c", _block("With curl")]
@@ -88,3 +94,14 @@ def test_the_page_tells_how_to_ask_for_a_sample(as_told, tmp_path):
     drawn = npy.from_base64(first["action"], field="action")
     greedy = bundles.BALANCER(rows).argmax(axis=1)
     assert 0 < (drawn != greedy).sum() < 64
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_page_tells_how_to_set_a_deadline(as_told, tmp_path):
+    request = {"obs": npy.to_base64(np.zeros((1, 4), "f4"))}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    # A slow machine may well be late by twenty milliseconds: that is no defect.
+    command = ["sh", "-c", _block("Deadlines").replace(" 20", " 20000")]
+    environ = {"PATH": os.environ["PATH"], **as_told}
+    answer = json.loads(subprocess.check_output(command, env=environ, cwd=tmp_path))
+    assert npy.from_base64(answer["action"], field="action").shape == (1,)

@@ -6,7 +6,7 @@ import traceback
 from uuid import UUID, uuid4
 
 import pytest
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 import arena_core
 from arena_core.application.keys import DeploymentKeys
@@ -54,6 +54,8 @@ NEEDS = {
     ("GET", AGENT + "/access"): "member",
     ("POST", AGENT + "/connect"): "member",
     ("POST", AGENT + "/disconnect"): "member",
+    ("POST", AGENT + "/redeploy"): "member",
+    ("POST", AGENT + "/rollback"): "member",
     ("POST", AGENT + "/rotate-key"): "member",
     ("POST", AGENT + "/restore"): "member",
     ("GET", "/api/v1/tokens"): "manager",
@@ -61,6 +63,7 @@ NEEDS = {
     ("POST", TOKEN + "/rotate"): "manager",
     ("DELETE", TOKEN): "manager",
     ("GET", "/api/v1/events"): "viewer",
+    ("GET", "/metrics"): "viewer",
 }
 MASTER = "the-master-secret"
 BELOW = {"member": "viewer", "manager": "member"}
@@ -130,6 +133,7 @@ def routes(world: World, live, folder) -> list[Address]:
         b'"algorithm":"PPO"}' % str(agent.project_id).encode(),
         ("POST", "/api/v1/agents"): b'{"name":"a","experiment_id":"%s",'
         b'"checkpoint":{"type":"final"}}' % str(agent.experiment_id).encode(),
+        ("POST", AGENT + "/redeploy"): b'{"checkpoint":{"type":"final"}}',
         ("POST", "/api/v1/tokens"): b'{"name":"t","user":"u"}',
         ("POST", EXPERIMENT + "/metrics"): b'{"points":[]}',
         ("POST", EXPERIMENT + "/checkpoints"): packed(folder),
@@ -217,9 +221,19 @@ def test_the_routes_of_the_app_and_their_roles_are_these_and_no_others(world):
     assert there == NEEDS.keys() | {("GET", path) for path in PUBLIC}
 
 
-def test_nothing_but_the_data_plane_is_mounted(world):
-    mounts = [route for route in world.app.routes if not isinstance(route, Route)]
-    assert [(type(m), m.path) for m in mounts] == [(Mount, "/inference")]
+def test_nothing_is_mounted_and_the_data_plane_is_what_lies_below_its_root(world):
+    assert all(type(route) is Route for route in world.app.routes)
+    serves = world.app.data_plane.serves
+    for path, expected in {
+        "/inference/x/status": True,
+        "/inference/": True,
+        "/inference": False,
+        "/inferences/x": False,
+        "/api/v1/agents": False,
+        "/api/inference/x": False,
+    }.items():
+        assert serves({"path": path}) is expected
+        assert serves({"path": "/at" + path, "root_path": "/at"}) is expected
 
 
 def test_an_endpoint_without_a_role_cannot_be_declared():

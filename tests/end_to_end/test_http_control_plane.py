@@ -28,12 +28,12 @@ AGENT = {
     "id", "kind", "name", "description", "experiment_id", "experiment_name",
     "project_id", "checkpoint", "base_model", "deployment",
     # More than the design lists:
-    "algorithm", "family", "created_at",
+    "algorithm", "family", "created_at", "earlier_checkpoints",
 }  # fmt: skip
 DEPLOYMENT = {
     "id", "status", "connected", "reason", "url", "memory_scope", "key_version",
     # More than the design lists:
-    "parity",
+    "parity", "digest", "swap", "last_swap",
 }  # fmt: skip
 ACCESS = {"endpoint", "api_key", "algorithm", "shape"}
 SHAPE = {"recurrent", "multi_agent", "supervised", "llm"}

@@ -11,9 +11,6 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from attrs import frozen
-from starlette.concurrency import run_in_threadpool
-
-from arena_core.entrypoints.http import inference as data_plane
 
 import bundles
 from end_to_end.hostile import BODIES, GOOD, LEAVES
@@ -474,21 +471,3 @@ def test_callers_at_the_same_time_get_their_own_answers(served):
         answers = list(pool.map(ask, range(64)))
     assert answers == expected.tolist()
     assert 0 < sum(answers) < 64
-
-
-@pytest.mark.parametrize(("rows", "elsewhere"), [(1, 0), (8, 0), (9, 1), (300, 1)])
-def test_many_rows_are_not_answered_on_the_event_loop(
-    served, monkeypatch, rows, elsewhere
-):
-    """A few hundred bytes can hold many rows of small numbers."""
-    handed_on = []
-
-    async def in_thread(function, *arguments, **said):
-        handed_on.append(function)
-        return await run_in_threadpool(function, *arguments, **said)
-
-    monkeypatch.setattr(data_plane, "run_in_threadpool", in_thread)
-    obs = wire(np.zeros((rows, 4), np.int8))
-    assert len(obs) < data_plane.INLINE_BODY_BYTES - 100
-    assert served.pole.post("get_action", json={"obs": obs}).status_code == 200
-    assert len(handed_on) == elsewhere

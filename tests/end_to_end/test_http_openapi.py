@@ -63,7 +63,7 @@ def test_every_operation_has_an_id_of_its_own_and_a_summary(document):
 
 def test_what_needs_a_credential_says_so(document):
     for (_, path), operation in operations(document).items():
-        if path.startswith("/api/"):
+        if path.startswith("/api/") or path == "/metrics":
             assert operation["security"] == [{"token": []}]
             assert {"401", "403"} <= operation["responses"].keys()
         else:
@@ -118,7 +118,9 @@ class Checked:
         self.seen.add((method, template, status))
         media_type = answer.headers["content-type"]
         described = responses.get(status, responses["default"])["content"][media_type]
-        self.validate(answer.json(), described["schema"])
+        is_json = media_type.endswith("json")
+        body = answer.json() if is_json else answer.text
+        self.validate(body, described["schema"])
         return answer
 
     def validate(self, body, schema):
@@ -156,7 +158,7 @@ def _through_every_operation(checked: Checked, folder) -> None:
     def one(method, path, **options):
         return checked.ask(method, API + path, **options).json()
 
-    for path in ("/livez", "/readyz", "/openapi.json"):
+    for path in ("/livez", "/readyz", "/openapi.json", "/metrics"):
         checked.ask("GET", path)
     project = one("POST", "/projects", json={"name": "p", "kind": "classic"})
     at_project = f"/projects/{project['id']}"
@@ -172,12 +174,15 @@ def _through_every_operation(checked: Checked, folder) -> None:
         },
     )
     at_experiment = f"/experiments/{experiment['id']}"
-    for step in (1, 2):
+    other = bundles.cartpole(
+        folder.with_name("other"), network=bundles.CARTPOLE.swapped()
+    )
+    for step, bundle in ((1, other), (2, folder)):
         one(
             "POST",
             f"{at_experiment}/checkpoints",
             params={"step": step},
-            content=packed(folder),
+            content=packed(bundle),
         )
     foreign = {"from": "sb3", "step": 3, "fitness": 2.0}
     asked = one("POST", f"{at_experiment}/checkpoints", params=foreign, content=b"\x80")
@@ -195,6 +200,13 @@ def _through_every_operation(checked: Checked, folder) -> None:
     at_agent = f"/agents/{agent['id']}"
     one("GET", f"{at_agent}/access")
     one("POST", f"{at_agent}/connect", params={"wait": 30})
+    guarded = {
+        "checkpoint": {"type": "specific", "step": 1},
+        "guard": {"bake_s": 60, "error_rate": 0.5},
+    }
+    one("POST", f"{at_agent}/redeploy", params={"wait": 30}, json=guarded)
+    one("GET", at_agent)
+    one("POST", f"{at_agent}/rollback", params={"wait": 30})
     issued = one("POST", "/tokens", json={"name": "t", "user": "u"})
     for path in (
         "/projects", at_project, "/experiments", at_experiment, "/tokens", "/events",

@@ -21,6 +21,13 @@ pytestmark = [
 PAGE = ROOT / "docs" / "http.md"
 RUNNABLE = re.compile(r"^```sh runnable\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
+LOADED = [
+    "deployment.swap_requested",
+    "deployment.swap_claimed",
+    "deployment.parity_checked",
+]
+SWAPPED = [*LOADED, "deployment.checkpoint_swapped", "agent.checkpoint_replaced"]
+
 
 def script() -> str:
     return "".join(RUNNABLE.findall(PAGE.read_text(encoding="utf-8")))
@@ -29,6 +36,7 @@ def script() -> str:
 def typed(place: Place, address: str) -> str:
     """Type everything into a shell beside a bundle; return what it prints."""
     bundles.cartpole(place.folder / "bundle")
+    bundles.cartpole(place.folder / "later", network=bundles.BALANCER)
     bundled_python = Path(sys.executable).parent
     ran = subprocess.run(
         ["sh", "-eu", "-c", script()],
@@ -66,6 +74,13 @@ def test_the_page_leads_from_a_bundle_to_an_action_and_back(tmp_path):
         "deployment.connect_claimed",
         "deployment.parity_checked",
         "deployment.connected",
+        "experiment.checkpoint_written",
+        *SWAPPED,
+        *SWAPPED,
+        *SWAPPED,
+        "deployment.baking_stopped",
+        *LOADED,
+        "deployment.shadow_started",
         "deployment.key_rotated",
         "deployment.disconnected",
     ]

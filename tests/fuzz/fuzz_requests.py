@@ -24,9 +24,16 @@ from attrs import frozen
 
 with atheris.instrument_imports(include=["arena_core.application"]):
     from arena_core.application import inference, npy
-    from arena_core.application.inference import GREEDY, Choice, Mode
+    from arena_core.application.inference import GREEDY, Choice, Mode, Verb, unwatched
     from arena_core.application.models import Model
-    from arena_core.domain.errors import Conflict, Rejected, Unavailable
+    from arena_core.application.plain_rows import PlainRows
+    from arena_core.application.raw_arrays import names_of
+    from arena_core.domain.errors import (
+        ArenaError,
+        Conflict,
+        Rejected,
+        Unavailable,
+    )
 
 from unit.models import load
 
@@ -36,6 +43,11 @@ SAMPLE = Choice(Mode.SAMPLE, 1)
 KEYS = [
     "obs", "inputs", "batch_size", "hidden_state", "action_mask", "h", "_checkpoint",
     "env_defined_actions", "speaker_0", "listener_0", "image", "inner", "", "[x]",
+]  # fmt: skip
+NAMES = [
+    "obs", "inputs", "action_mask", "hidden_state/h", "hidden_state/_checkpoint",
+    "env_defined_action", "agents/speaker_0/obs", "agents/listener_0/obs",
+    "agents/speaker_0/action_mask", "obs/image", "obs/inner/0", "obs/0", "[x]", "",
 ]  # fmt: skip
 DTYPES = [
     "<f4", "<f8", "<f2", "|b1", "|u1", "<i8", "<u8", ">f4", ">i2", "|O", "<U1", "|V0",
@@ -52,6 +64,8 @@ class Served:
 
     model: Model
     whole: Mapping[str, Any]
+    plain: PlainRows | None
+    """How plain requests are read, if there are any."""
 
     @classmethod
     def of(cls, name: str, folder: Path) -> "Served":
@@ -61,18 +75,52 @@ class Served:
             body = msgspec.json.encode(whole)
             answer = msgspec.json.decode(inference.get_action(model, body))
             whole = whole_request(name, answer["hidden_state"])
-        return cls(model, msgspec.json.decode(msgspec.json.encode(whole)))
+        whole = msgspec.json.decode(msgspec.json.encode(whole))
+        return cls(model, whole, PlainRows.of(model))
+
+    @property
+    def verb(self) -> Verb:
+        return inference.GET_ACTION if self.model.acts else inference.PREDICT
 
     def ask(self, body: bytes, choice: Choice = GREEDY) -> None:
         """Ask, and see that the answer is one, or a refusal of one sentence."""
-        verb = inference.get_action if self.model.acts else inference.predict
+        answer = self._answer(body, choice, None)
+        if isinstance(answer, bytes):
+            assert msgspec.json.decode(answer)
+        if self.plain is not None and choice == GREEDY:
+            self._check_plain(self.plain.read(body), answer)
+
+    def ask_raw(self, header: str, body: bytes) -> None:
+        """Ask in raw arrays, and see that the answer can be read, or is a refusal."""
         try:
-            assert msgspec.json.decode(verb(self.model, body, choice))
-        except (Rejected, Conflict, Unavailable) as refusal:
+            names = names_of(header)
+        except Rejected:
+            return
+        answer = self._answer(body, GREEDY, names)
+        if not isinstance(answer, ArenaError):
+            npy.decode_all(answer.body, names_of(answer.names))
+        if self.plain is not None and names == ("obs",):
+            self._check_plain(self.plain.read_raw(body), answer)
+
+    def _check_plain(self, call: Any, answer: Any) -> None:
+        """See that a plain request has the answer that the general way gives."""
+        if call is not None:
+            (plainly,) = self.plain.answer([call], unwatched)
+            assert str(plainly) == str(answer)
+
+    def _answer(self, body: bytes, choice: Choice, names: Any) -> Any:
+        try:
+            call = self.verb.read(self.model, body, choice, names)
+            (answer,) = self.verb.answer(self.model, [call], unwatched)
+        except (Rejected, Conflict) as refusal:
+            answer = refusal
+        if isinstance(answer, ArenaError):
             # Weights overflow where observations are finite but huge.
-            sentence = str(refusal)
+            assert isinstance(answer, Rejected | Conflict | Unavailable)
+            sentence = str(answer)
             if len(sentence) > LONGEST_REFUSAL or not sentence.endswith("."):
-                raise RuntimeError("it is no plain sentence") from refusal
+                raise RuntimeError("it is no plain sentence") from answer
+        return answer
 
 
 # --- arrays --------------------------------------------------------------------------
@@ -139,6 +187,14 @@ def fuzz_request(served: Served, chosen: atheris.FuzzedDataProvider) -> None:
     served.ask(msgspec.json.encode(request), choice)
 
 
+def fuzz_raw(served: Served, chosen: atheris.FuzzedDataProvider) -> None:
+    """Ask in raw arrays of which most have a name that is known."""
+    count = chosen.ConsumeIntInRange(1, 4)
+    names = [chosen.PickValueInList(NAMES) for _ in range(count)]
+    files = [file_of(chosen) for _ in range(chosen.ConsumeIntInRange(0, count))]
+    served.ask_raw(",".join(names), b"".join(files) + chosen.ConsumeBytes(64))
+
+
 def _tree(chosen: atheris.FuzzedDataProvider, depth: int) -> object:
     """Return any JSON, mostly an array as it travels."""
     few = range(chosen.ConsumeIntInRange(0, 3))
@@ -200,6 +256,13 @@ class Target:
             case b"j":
                 for served in self.served:
                     served.ask(rest)
+            case b"o":
+                for served in self.served:
+                    served.ask_raw("obs" if served.model.acts else "inputs", rest)
+            case b"r":
+                number = rest[0] % len(self.served) if rest else 0
+                chosen = atheris.FuzzedDataProvider(rest[1:])
+                fuzz_raw(self.served[number], chosen)
             case _:
                 number = int.from_bytes(kind or b"\0") % len(self.served)
                 fuzz_request(self.served[number], atheris.FuzzedDataProvider(rest))
@@ -207,10 +270,18 @@ class Target:
     def write_seeds(self, folder: Path) -> None:
         """Write what is right of each kind, to begin with."""
         file = npy.encode(np.arange(6, dtype="f4").reshape(2, 3))
-        seeds = [b"a" + file, b"b" + pybase64.b64encode(file), b"h" + bytes(range(99))]
+        images = npy.encode(np.zeros((1, 6, 6, 3), "u1"))
+        seeds = [
+            b"o" + file,
+            b"o" + images,
+            b"a" + file,
+            b"b" + pybase64.b64encode(file),
+            b"h" + bytes(range(99)),
+        ]
         for number, served in enumerate(self.served):
             seeds += [
                 b"j" + msgspec.json.encode(served.whole),
+                b"r" + bytes([number]) + bytes(range(200)),
                 bytes([number]) + bytes(256),
                 bytes([number]) + bytes(range(256)),
             ]

@@ -9,8 +9,8 @@ from arena_core.application.loading import Read, assemble
 from arena_core.application.models import Model
 from arena_core.application.ports import Device
 from arena_core.domain.checkpoint import Manifest
-from arena_core.domain.deployment import Parity
 from arena_core.domain.ids import Digest
+from arena_core.domain.parity import Parity
 from arena_core.entrypoints.runtimes import runtimes_of
 
 RUNTIMES = runtimes_of(Device.CPU)

@@ -16,10 +16,12 @@ from arena_core.domain.checkpoint_import import (
     ImportClaimed,
     ImportFailed,
     ImportInterrupted,
+    ImportReleased,
     ImportRequested,
     ImportSucceeded,
     InterruptImport,
     Order,
+    ReleaseImport,
     RequestImport,
     Status,
     SucceedImport,
@@ -53,6 +55,7 @@ CLAIMED = ImportClaimed(ANN, NOW + LEASE, 1)
 SUCCEEDED = ImportSucceeded(ANN, BUNDLE)
 FAILED = ImportFailed(ANN, WHY)
 INTERRUPTED = ImportInterrupted(ANN, "it has ended")
+RELEASED = ImportReleased(ANN, "it was stopped")
 CANCELLED = ImportCancelled()
 
 REQUEST = RequestImport(ID, EXPERIMENT, FILES, ORDER)
@@ -60,6 +63,7 @@ CLAIM = ClaimImport(ANN, NOW + LEASE)
 SUCCEED = SucceedImport(ANN, 1, BUNDLE)
 FAIL = FailImport(ANN, 1, WHY)
 INTERRUPT = InterruptImport(ANN, "it has ended")
+RELEASE = ReleaseImport(ANN, "it was stopped")
 
 AT_WORK = (REQUESTED, CLAIMED)
 IN = {
@@ -97,7 +101,9 @@ def test_what_is_ordered_must_make_sense(what, wrong):
     assert [refused.value.field] == list(wrong)
 
 
-@pytest.mark.parametrize("command", [CLAIM, SUCCEED, FAIL, INTERRUPT, CancelImport()])
+@pytest.mark.parametrize(
+    "command", [CLAIM, SUCCEED, FAIL, INTERRUPT, RELEASE, CancelImport()]
+)
 def test_nothing_becomes_of_what_was_never_ordered(command):
     spec.given().when(command).then_raises(NotFound)
 
@@ -164,7 +170,15 @@ OWN_HEIR = ImportClaimed(ANN, NOW + 2 * LEASE, 2)
 @pytest.mark.parametrize("outcome", [SUCCEED, FAIL])
 @pytest.mark.parametrize(
     "since",
-    [(HEIR,), (OWN_HEIR,), (INTERRUPTED,), (SUCCEEDED,), (FAILED,), (CANCELLED,)],
+    [
+        (HEIR,),
+        (OWN_HEIR,),
+        (INTERRUPTED,),
+        (RELEASED,),
+        (SUCCEEDED,),
+        (FAILED,),
+        (CANCELLED,),
+    ],
 )
 def test_the_outcome_of_a_claim_that_is_over_is_refused(outcome, since):
     spec.given(*AT_WORK, *since).when(outcome).then_raises(IllegalTransition)
@@ -177,9 +191,35 @@ def test_what_a_worker_was_doing_can_be_lost():
     assert spec.given(*AT_WORK, INTERRUPTED, HEIR).state.reason is None
 
 
+@pytest.mark.parametrize("command", [INTERRUPT, RELEASE])
 @pytest.mark.parametrize("since", [(HEIR,), (SUCCEEDED,), (CANCELLED,)])
-def test_the_loss_of_a_worker_that_holds_nothing_is_no_news(since):
-    spec.given(*AT_WORK, *since).when(INTERRUPT).then()
+def test_the_loss_of_a_worker_that_holds_nothing_is_no_news(since, command):
+    spec.given(*AT_WORK, *since).when(command).then()
+
+
+def test_what_a_worker_gives_back_is_pending_again():
+    spec.given(*AT_WORK).when(RELEASE).then(RELEASED)
+    state = spec.given(*AT_WORK, RELEASED).state
+    assert (state.status, state.reason) == (Status.PENDING, "it was stopped")
+    assert state.claim is None
+    with pytest.raises(Rejected, match="reason"):
+        ReleaseImport(ANN, " ")
+
+
+@pytest.mark.parametrize(
+    ("since", "claims", "attempts"),
+    [
+        ((), 1, 1),
+        ((INTERRUPTED,), 1, 1),
+        ((RELEASED,), 1, 0),
+        ((RELEASED, HEIR), 2, 1),
+        ((INTERRUPTED, HEIR), 2, 2),
+        ((HEIR,), 2, 2),
+    ],
+)
+def test_every_claim_is_an_attempt_unless_it_was_given_back(since, claims, attempts):
+    state = spec.given(*AT_WORK, *since).state
+    assert (state.claims, state.attempts) == (claims, attempts)
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])
@@ -210,6 +250,7 @@ WORK = ConvertOrder(ID, FILES, ORDER)
         (AT_WORK, NOW + LEASE - TICK, None),
         (AT_WORK, NOW + LEASE, WORK),
         ((*AT_WORK, INTERRUPTED), NOW, WORK),
+        ((*AT_WORK, RELEASED), NOW, WORK),
         *((IN[status], NOW + LEASE, None) for status in ENDED),
     ],
 )

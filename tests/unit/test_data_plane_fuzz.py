@@ -13,7 +13,9 @@ from hypothesis.extra import numpy as hnp
 from arena_core.application import inference
 from arena_core.application.hidden_states import MAKER
 from arena_core.application.npy import to_base64
-from arena_core.domain.errors import Conflict, Rejected, Unavailable
+from arena_core.application.plain_rows import PlainRows
+from arena_core.application.raw_arrays import names_of
+from arena_core.domain.errors import ArenaError, Conflict, Rejected, Unavailable
 from unit import recurrent_bundles
 from unit.calls import encoded
 from unit.models import load
@@ -44,6 +46,12 @@ def models(tmp_path_factory):
         name: load(write(tmp_path_factory.mktemp(name)))
         for name, write in WRITERS.items()
     }
+
+
+@pytest.fixture(scope="module")
+def plain(models):
+    """How plain requests to each model are read; None: it has none."""
+    return {name: PlainRows.of(model) for name, model in models.items()}
 
 
 def good(name: str, rows: int = 2) -> dict:
@@ -198,6 +206,71 @@ def test_damaged_bytes_are_answered_or_plainly_refused(models, name, data):
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     answered(models, name, bytes(body[: data.draw(st.integers(0, len(body)))]))
+
+
+# --- the plain way, and raw arrays ---------------------------------------------------
+
+
+def answered_plainly(plain, models, name, body: bytes) -> bool:
+    """Say whether a body is plain; if so, it is answered as the general way does."""
+    request = plain[name] and plain[name].read(body)
+    if not request:
+        return False
+    (answer,) = plain[name].answer([request], inference.unwatched)
+    if isinstance(answer, ArenaError):
+        with pytest.raises(type(answer)) as refused:
+            call(models, name, body)
+        assert str(refused.value) == str(answer)
+    else:
+        assert answer == call(models, name, body)
+    return True
+
+
+PLAIN = ("image", "multi_binary", "scaled", "normalised")
+"""Of those whose good requests are plain: one array, and no list of masks."""
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_of_these_requests_is_plain_or_is_not(plain, models, name):
+    body = json.dumps(good(name)).encode()
+    assert answered_plainly(plain, models, name, body) == (name in PLAIN)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@given(data=st.data())
+def test_any_json_that_is_plain_has_the_same_answer_in_the_general_way(
+    plain, models, name, data
+):
+    said = good(name)
+    place = data.draw(st.sampled_from(list(places(said))))
+    body = json.dumps(with_at(said, place, data.draw(trees))).encode()
+    answered_plainly(plain, models, name, body)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@given(data=st.data())
+def test_damaged_bytes_that_are_plain_have_the_same_answer_in_the_general_way(
+    plain, models, name, data
+):
+    body = bytearray(json.dumps(good(name)).encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    answered_plainly(plain, models, name, bytes(body))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@given(names=st.lists(st.text(max_size=12), max_size=3), junk=st.binary(max_size=200))
+def test_any_bytes_as_raw_arrays_are_answered_or_plainly_refused(
+    plain, models, name, names, junk
+):
+    verb, first = inference.GET_ACTION, "obs"
+    if name in {"latent", "regressor"}:
+        verb, first = inference.PREDICT, "inputs"
+    for header in (", ".join(names), first):
+        with pytest.raises(Rejected) as refused:
+            verb.read(models[name], junk, inference.GREEDY, names_of(header))
+        assert not set("[]\n\x1b") & set(str(refused.value))
+    assert plain[name] is None or plain[name].read_raw(junk) is None
 
 
 # --- memory --------------------------------------------------------------------------

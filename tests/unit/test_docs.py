@@ -7,6 +7,7 @@ import sqlite3
 from enum import Enum
 from pathlib import Path
 
+import click
 import pytest
 
 import arena_core
@@ -202,7 +203,7 @@ def test_every_command_that_is_shown_exists():
     for page in PAGES:
         shell = "\n".join(SHELL.findall(text_of(page)))
         for first, second in COMMAND.findall(shell):
-            command = cli.commands.get(first)
+            command = cli.get_command(click.Context(cli), first)
             assert command is not None, f"{named(page)}: arena-core {first}"
             known = getattr(command, "commands", None)
             assert known is None or second in known, f"{named(page)}: {first} {second}"

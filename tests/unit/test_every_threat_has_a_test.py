@@ -101,6 +101,34 @@ THREATS = {
         "test_a_body_in_many_parts_takes_no_more_than_itself",
         "test_a_body_that_is_compressed_is_not_inflated",
     ],
+    "a head or a body comes byte after byte, or never ends": [
+        "test_half_a_head_is_answered_408",
+        "test_half_a_body_is_answered_408_and_promises_nothing",
+        "test_a_trickle_is_not_taken_for_ever",
+        "test_a_head_without_end_is_refused",
+        "test_who_sends_byte_after_byte_is_answered_408_too",
+    ],
+    "answers are asked for, and never read": [
+        "test_whoever_never_reads_what_it_is_answered_is_not_read_any_more",
+        "test_whoever_does_not_read_is_let_go_after_a_while",
+    ],
+    "one request is passed off as two": [
+        "test_odd_requests_end_where_uvicorn_sees_their_end",
+        "test_a_head_that_begins_with_the_end_of_a_refused_body_is_one_head",
+    ],
+    "more is asked than can be answered": [
+        "test_who_would_be_answered_too_late_is_refused_before_the_body_comes",
+        "test_who_has_waited_too_long_is_answered_504_and_not_run",
+        "test_what_nobody_waits_for_is_not_run",
+    ],
+    "one caller takes the place of all others": [
+        "test_each_key_has_a_rate_of_its_own",
+        "test_no_spelling_of_a_key_has_another_rate",
+    ],
+    "a rotated key lives on in what is remembered": [
+        "test_what_changes_is_obeyed_although_the_head_is_known",
+        "test_what_changes_while_the_body_comes_is_obeyed",
+    ],
     "JSON is nested deeply, or has numbers without end": [
         "test_depth_and_length_of_numbers_are_limited",
         "test_an_integer_of_too_many_digits_is_refused",
@@ -108,7 +136,7 @@ THREATS = {
     "a small request asks for much": [
         "test_a_small_request_cannot_ask_for_a_huge_answer",
         "test_rows_against_columns_take_no_memory",
-        "test_many_rows_are_not_answered_on_the_event_loop",
+        "test_a_batch_that_is_long_by_its_rows_goes_to_the_thread",
     ],
     "a hidden state is forged": [
         "test_whatever_is_sent_is_answered_or_refused_in_one_sentence",
@@ -146,8 +174,8 @@ THREATS = {
         "test_credentials_that_are_good_for_something_else_are_forbidden",
     ],
 }
-# There is no door yet for safetensors files, for models at an address, and for more
-# callers than a queue can hold: whoever opens one adds a line.
+# There is no door yet for safetensors files and for models at an address: whoever opens
+# one adds a line.
 
 
 @pytest.fixture(scope="module")

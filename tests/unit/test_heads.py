@@ -245,6 +245,62 @@ def test_a_mask_is_refused_where_actions_are_not_chosen_by_scores(of):
         of.legal(np.ones((1, 4)), field="action_mask")
 
 
+MASKED = {CHOICES: [4], PARTS: [2, 3], BITS: []}
+"""The width of each part of a mask that must leave a choice."""
+
+
+def forbidden_rows(space, says, mask):
+    """Count, the slow way, the rows whose greedy action is forbidden."""
+    greedy = choose(head(space), says)
+    count = 0
+    for row, action in enumerate(greedy):
+        if space is CHOICES:
+            taken = [mask[row, action + 1]]
+        elif space is PARTS:
+            taken = [mask[row, action[0]], mask[row, 2 + action[1] - 4]]
+        else:
+            taken = [mask[row][place] for place in np.ndindex(2, 2) if action[place]]
+        count += not all(taken)
+    return count
+
+
+@pytest.mark.parametrize("space", [CHOICES, PARTS, BITS])
+@given(data=st.data())
+def test_a_violation_is_a_row_whose_greedy_action_is_forbidden(space, data):
+    rows = data.draw(st.integers(1, 5))
+    if space is BITS:
+        said = data.draw(scores(rows, 4)).reshape(rows, 2, 2)
+        mask = data.draw(hnp.arrays(bool, (rows, 2, 2)))
+    else:
+        said = data.draw(scores(rows, sum(MASKED[space])))
+        mask = data.draw(masks(rows, MASKED[space]))
+    found = head(space).violations({"first": said}, mask)
+    assert found == forbidden_rows(space, said, mask)
+    assert type(found) is int
+
+
+@pytest.mark.parametrize("space", [CHOICES, PARTS, BITS])
+def test_where_everything_is_legal_nothing_is_violated(space):
+    shape = {CHOICES: (3, 4), PARTS: (3, 5), BITS: (3, 2, 2)}[space]
+    said = np.random.default_rng(0).normal(size=shape)
+    assert head(space).violations({"first": said}, np.ones(shape, bool)) == 0
+
+
+def test_one_bit_is_violated_once_however_many_of_its_row_are():
+    said = np.array([1.0, -1.0, 2.0])
+    mask = np.array([False, False, True])
+    assert head(MultiBinary(())).violations({"first": said}, mask) == 1
+    none = np.zeros((2, 2, 2), bool)
+    assert head(BITS).violations({"first": np.ones((2, 2, 2))}, none) == 2
+
+
+@pytest.mark.parametrize("of", [head(PLANE), head(CHOICES, says=Head.ACTION)])
+def test_what_takes_no_mask_has_no_violations(of):
+    with pytest.raises(Rejected, match="leave it out") as refused:
+        of.violations({"first": np.ones((1, 2))}, np.ones((1, 2), bool))
+    assert refused.value.field == "action_mask"
+
+
 # --- a Box of actions --------------------------------------------------------------
 
 

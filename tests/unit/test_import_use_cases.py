@@ -17,7 +17,7 @@ from arena_core.application.session import Paging
 from arena_core.domain.checkpoint_import import Order, Status
 from arena_core.domain.errors import Conflict, NotFound, Rejected, StorageFull
 from arena_core.domain.values import Scores
-from unit.scenes import CARTPOLE
+from unit.scenes import CARTPOLE, STRANGER
 from unit.workers import World
 
 ORDER = ordered(format="sb3", step=10)
@@ -259,6 +259,26 @@ def test_a_disk_that_is_full_is_told(world, ann, made, order):
 
 
 # --- following it ------------------------------------------------------------------
+
+
+def test_an_organisation_has_a_hundred_imports_open_at_most(
+    world, ann, made, order, monkeypatch
+):
+    monkeypatch.setattr(imports, "MOST_OPEN", 3)
+    asked = [ann.use.imports.request(made.id, order, ORDER) for _ in range(3)]
+    kept = set(world.blobs._bundles)
+    (order / "model").write_bytes(b"another")
+    with pytest.raises(Conflict, match="3 imports have not ended yet"):
+        ann.use.imports.request(made.id, order, ORDER)
+    assert set(world.blobs._bundles) == kept, "nothing of it is kept"
+    others = ann.application.on_behalf_of(STRANGER)
+    project = others.projects.create("carts")
+    theirs = others.experiments.create(
+        project.id, name="ppo", algorithm="PPO", source=CARTPOLE
+    )
+    assert others.imports.request(theirs.id, order, ORDER)
+    ann.use.imports.cancel(asked[0].id)
+    assert ann.use.imports.request(made.id, order, ORDER)
 
 
 def test_the_imports_of_an_experiment_are_listed_oldest_first(ann, made, order):

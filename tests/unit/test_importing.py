@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve as but
 from attrs import frozen
 
-from arena_core import MetricPoint, final
+from arena_core import MetricPoint, best, final
 from arena_core.application import supervision
 from arena_core.application.conversion import Format, Options
 from arena_core.application.handling import Change, Handler
@@ -169,22 +169,60 @@ def test_the_scores_are_metrics_once_it_has_succeeded(world, ann, made, ask):
     assert past == [checkpoint], "with the checkpoint, not after it"
 
 
-def test_scores_that_a_dead_process_has_not_recorded_are_recorded_by_the_next(
-    ann, bob, made, ask
+def test_a_checkpoint_is_never_seen_without_the_scores_that_came_with_it(
+    world, ann, bob, made, ask
 ):
-    def die(*_, **__):
-        raise SystemExit
+    ask(10, score=1.5, fitness=2.5)
+    ask(20, fitness=1.0)
+    ann.import_()
+    assert world.metrics.points(made.id) == [], "the event itself holds them"
+    for position in range(world.store.head() + 1):
+        past = bob.application.on_behalf_of(bob.use.session.caller, as_of=position)
+        if made.id not in {found.id for found in past.experiments.list()}:
+            continue
+        seen = {
+            c.step: (c.training_score, c.evaluation_score)
+            for c in past.experiments.checkpoints(made.id)
+        }
+        assert seen.items() <= {10: (1.5, 2.5), 20: (None, 1.0)}.items()
+    assert len(seen) == 2
+    agent = bob.use.agents.create("one", made.id, checkpoint=best())
+    assert agent.checkpoint.step == 10
 
-    ask(fitness=2.5)
-    ann.importer._core = but(ann.core, metrics=_Recording(die, ann.core.metrics.points))
-    with pytest.raises(SystemExit):
-        ann.import_()
-    (checkpoint,) = bob.use.experiments.checkpoints(made.id)
-    assert checkpoint.evaluation_score is None
-    bob.import_(2)
-    (checkpoint,) = bob.use.experiments.checkpoints(made.id)
-    assert checkpoint.evaluation_score == 2.5
-    assert len(bob.use.experiments.metrics(made.id)) == 1
+
+def test_the_scores_of_imports_are_among_the_metrics_where_they_belong(ann, made, ask):
+    ask(10, score=1.5, fitness=2.5)
+    ann.import_()
+    ann.use.experiments.add_metrics(
+        made.id,
+        [MetricPoint(10, "loss", 0.1), MetricPoint(5, "score", 1.0)],
+    )
+    points = ann.use.experiments.metrics(made.id)
+    assert [(p.step, p.name, p.value) for p in points] == [
+        (5, "score", 1.0), (10, "fitness", 2.5), (10, "loss", 0.1), (10, "score", 1.5),
+    ]  # fmt: skip
+    named = ann.use.experiments.metrics(made.id, names=["score"])
+    assert [(p.step, p.value) for p in named] == [(5, 1.0), (10, 1.5)]
+
+
+def test_scores_of_what_has_not_succeeded_count_for_nothing(ann, made, ask):
+    def fail(_):
+        raise Rejected("No.")
+
+    ann.converter.during = fail
+    ask(10, fitness=2.5)
+    ann.import_()
+    ask(10, fitness=3.5)
+    assert ann.use.experiments.metrics(made.id) == []
+
+
+def test_of_several_imports_of_one_step_the_last_score_counts(ann, made, ask):
+    ask(10, fitness=2.5)
+    ask(10, fitness=3.5)
+    ask(10, score=1.0)
+    ann.import_()
+    (checkpoint,) = ann.use.experiments.checkpoints(made.id)
+    assert (checkpoint.training_score, checkpoint.evaluation_score) == (1.0, 3.5)
 
 
 def test_a_score_that_was_measured_since_is_not_overwritten(ann, bob, made, ask):
@@ -194,12 +232,6 @@ def test_a_score_that_was_measured_since_is_not_overwritten(ann, bob, made, ask)
     bob.import_()
     (checkpoint,) = bob.use.experiments.checkpoints(made.id)
     assert checkpoint.evaluation_score == 3.5
-
-
-@frozen
-class _Recording:
-    record: Callable
-    points: Callable
 
 
 def test_only_one_of_two_workers_converts(world, ann, bob, ask):
@@ -244,8 +276,10 @@ def test_what_has_ended_is_not_looked_at_again(ann, ask, monkeypatch):
     find = ann.core.views.rows.find
 
     def finding(query):
-        looked.append(find(query))
-        return looked[-1]
+        found = find(query)
+        if query.organisation is None:  # the importer's, not one of those who ask
+            looked.append(found)
+        return found
 
     monkeypatch.setattr(ann.core.views.rows, "find", finding)
     for step in (1, 2):
@@ -724,6 +758,26 @@ def test_a_stop_ends_the_conversion_and_the_next_start_carries_on(
     finally:
         bob.supervisor.stop()
     assert steps(bob, made) == [1, 2]
+
+
+def test_a_conversion_that_was_stopped_is_no_attempt(world, made, ask):
+    asked = ask()
+
+    def stopped(report):
+        worker.importer.stop()
+        report("exporting")
+
+    for _ in range(2 * MOST_ATTEMPTS):
+        worker = world.worker()
+        worker.converter.during = stopped
+        worker.import_()
+        world.presence.withdraw(worker.id)
+    assert world.log("import")[-1] == "released"
+    assert world.log("import").count("claimed") == 2 * MOST_ATTEMPTS
+    last = world.worker()
+    last.import_()
+    assert now(last, asked).status is Status.SUCCEEDED
+    assert steps(last, made) == [10]
 
 
 def test_agents_are_put_live_while_something_is_converted(ann, made, ask, tmp_path):

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_core.application import inference
-from arena_core.application.inference import Choice
+from arena_core.application.inference import (
+    GET_ACTION,
+    GREEDY,
+    PREDICT,
+    Choice,
+    unwatched,
+)
+from arena_core.application.models import SINGLE
 from arena_core.application.npy import from_base64, to_base64
 from arena_core.domain.checkpoint import (
     Box,
@@ -20,8 +27,9 @@ from arena_core.domain.checkpoint import (
     MultiBinary,
     Policy,
 )
-from arena_core.domain.errors import Rejected, TooLarge, Unavailable
+from arena_core.domain.errors import NotFinite, Rejected, TooLarge, Unavailable
 from arena_core.domain.values import Family
+from unit.exact_models import exact
 from unit.models import described, load, of
 
 import bundles
@@ -247,6 +255,94 @@ def test_a_fraction_is_not_cut_to_fit_whole_numbers():
     assert "must hold numbers that fit int64, not float64" in str(error)
 
 
+SEQUENCES = Policy("p.onnx", onnx_models.SEQUENCE, Head.OUTPUT)
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    """A model of which the second axis is free."""
+    manifest = Manifest(1, "Supervised", Family.SUPERVISED, {"policy": SEQUENCES})
+    return of(manifest, "0" * 64, lambda _: onnx_models.sequence_model())
+
+
+def predictions(model, several, watch=unwatched):
+    calls = [PREDICT.read(model, body(inputs=one), GREEDY, None) for one in several]
+    return PREDICT.answer(model, calls, watch)
+
+
+def results_of(answer):
+    return from_base64(json.loads(answer)["results"], field="results")
+
+
+def test_predictions_of_different_lengths_are_answered_each_as_alone(sequences):
+    several = [
+        np.arange(rows * length * 3, dtype="f4").reshape(rows, length, 3)
+        for rows, length in [(1, 2), (2, 5), (3, 2), (1, 1), (1, 5)]
+    ]
+    watched = []
+    answers = predictions(sequences, several, lambda *told: watched.append(told))
+    for one, answer in zip(several, answers, strict=True):
+        expected = results_of(predictions(sequences, [one])[0])
+        assert results_of(answer).tolist() == expected.tolist()
+        assert json.loads(answer)["batch_size"] == len(one)
+    assert [turns[SINGLE].rows for turns, _ in watched] == [4, 3, 1]
+
+
+def test_predictions_together_are_those_of_each_alone(regressor):
+    several = [bundles.observations(rows, 3) for rows in (1, 4, 2)]
+    watched = []
+    answers = predictions(regressor, several, lambda *told: watched.append(told))
+    for one, answer in zip(several, answers, strict=True):
+        expected = bundles.REGRESSOR(one)
+        assert np.allclose(results_of(answer), expected, rtol=1e-4, atol=1e-5)
+    ((turns, acted),) = watched
+    assert turns[SINGLE].observed[""].tolist() == np.concatenate(several).tolist()
+    assert len(acted[SINGLE].actions) == turns[SINGLE].rows == 7
+
+
+@pytest.mark.parametrize(
+    ("mode", "seed"),
+    [("sample", -1), ("sample", 2**64), ("sample", "x"), ("greedy", 1), ("sample", "")],
+)
+def test_a_seed_is_a_whole_number_and_goes_with_sampling(mode, seed):
+    with pytest.raises(Rejected, match="The seed must be") as caught:
+        Choice.of(mode, seed)
+    assert caught.value.field == "seed"
+    assert Choice.of("sample", str(2**64 - 1)).seed == 2**64 - 1
+
+
+# --- several at once ---------------------------------------------------------------
+
+
+def acted(model, several, watch=unwatched):
+    calls = [GET_ACTION.read(model, one, GREEDY, None) for one in several]
+    return GET_ACTION.answer(model, calls, watch)
+
+
+@given(st.lists(st.sampled_from(["fine", "huge"]), max_size=9))
+def test_one_that_cannot_be_answered_spoils_no_other(kinds):
+    model = exact("discrete")
+    obs = {"fine": OBS, "huge": np.full((2, 4), 3e38, "f4")}
+    watched = []
+    answers = acted(
+        model,
+        [body(obs=obs[kind]) for kind in kinds],
+        lambda *told: watched.append(told),
+    )
+    expected = {"fine": bytes, "huge": NotFinite}
+    assert [type(answer) for answer in answers] == [expected[kind] for kind in kinds]
+    alone = inference.get_action(model, body(obs=OBS))
+    assert {answer for answer in answers if isinstance(answer, bytes)} <= {alone}
+    assert len(watched) == kinds.count("fine")
+
+
+def test_weights_that_are_gone_are_gone_for_all(tmp_path):
+    model = load(bundles.cartpole(tmp_path))
+    model.close()
+    for answer in acted(model, [body(obs=OBS)] * 3):
+        assert isinstance(answer, Unavailable)
+
+
 # --- which call is for which model, and its status ---------------------------------
 
 
@@ -321,7 +417,6 @@ def test_a_status_has_exactly_the_keys_that_clients_know(
 
 def test_a_model_that_was_closed_answers_no_more(tmp_path):
     model = load(bundles.cartpole(tmp_path))
-    assert model.quick
     model.close()
     model.close()
     with pytest.raises(Unavailable):

@@ -11,7 +11,7 @@ import pytest
 from attrs import define, frozen
 
 from arena_core.application import mirroring
-from arena_core.application.asking import ActionRequest, understood
+from arena_core.application.action_requests import ActionRequest, understood
 from arena_core.application.comparing import MOST_ROWS
 from arena_core.application.mirroring import Mirror
 from arena_core.application.models import SINGLE, Acted, Model, Turn

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from arena_core.adapters.blobs.memory import MemoryBlobStore
+from arena_core.application.action_requests import ActionRequest, understood
 from arena_core.application.bundles import check
 from arena_core.application.loading import Runtimes, assemble
 from arena_core.application.loading import load as load_stored
-from arena_core.application.models import Model
+from arena_core.application.models import SINGLE, Model, Turn
+from arena_core.application.pace import UNKNOWN
 from arena_core.application.policies import MOST_ANSWER_BYTES
 from arena_core.domain.checkpoint import (
     Box,
@@ -24,15 +26,18 @@ from arena_core.domain.checkpoint import (
     Signature,
     TensorSpec,
 )
-from arena_core.domain.errors import Rejected, TooLarge, Unavailable
+from arena_core.domain.errors import NotFinite, Rejected, TooLarge, Unavailable
 from arena_core.domain.ids import Digest
 from arena_core.domain.values import Family
+from unit import recurrent_bundles
 from unit.calls import action, ask, refusal
+from unit.exact_models import exact
 from unit.models import RUNTIMES, described, load, of
 
 import bundles
 import onnx_models
 import shapes
+from every_shape import ACTING, EVERY_SHAPE
 from onnx_models import value
 from shapes import vectors
 
@@ -212,11 +217,157 @@ def windowed() -> bytes:
     ).SerializeToString()  # fmt: skip
 
 
-def test_weights_that_cannot_take_an_axis_of_1_load_and_are_not_called_quick():
+def test_weights_that_cannot_take_an_axis_of_1_load_and_their_pace_is_unknown():
     out = TensorSpec("scaled", "float32", (None, 3, 3))
     model = predictor(onnx_models.SEQUENCE.inputs[0], windowed(), out)
-    assert not model.quick
+    assert model.pace == UNKNOWN
     assert predicted(model, np.ones((2, 3, 3), "f4")).shape == (2, 3, 3)
+
+
+# --- several requests at once --------------------------------------------------------
+
+
+def turns_of(model, name, rows, step):
+    """Return turns of a shape, as they are understood of a request."""
+    seen = {
+        "team": lambda: recurrent_bundles.team_seen(rows, step),
+        "two states": lambda: vectors(rows, 3, seed=step),
+        "recurrent": lambda: vectors(rows, 3, seed=step),
+    }
+    obs = seen.get(name, lambda: EVERY_SHAPE[name].observe(rows))()
+    mask = None
+    if name in {"recurrent", "dict"}:
+        mask = np.eye(3)[np.arange(rows) % 3]
+    if name == "multi discrete" and step % 2:
+        mask = shapes.multi_discrete_mask(rows)
+    request = ActionRequest(listed(obs), action_mask=mask)
+    if name == "agents":
+        request.env_defined_actions = {"listener_1": np.full((rows, 2), 0.5)}
+        request.obs.pop(["speaker_0", "listener_0"][step % 2])
+    return understood(model, request, lambda leaf, _: leaf).turns
+
+
+def listed(part):
+    if isinstance(part, dict):
+        return {key: listed(inner) for key, inner in part.items()}
+    return [listed(inner) for inner in part] if isinstance(part, tuple) else part
+
+
+def assert_acted_alike(found, expected):
+    assert list(found) == list(expected)
+    for agent, acted in expected.items():
+        exactly = acted.actions.dtype.kind != "f"
+        tolerance = 0 if exactly else 1e-5
+        assert found[agent].actions.dtype == acted.actions.dtype
+        np.testing.assert_allclose(
+            found[agent].actions, acted.actions, rtol=tolerance, atol=tolerance
+        )
+        assert found[agent].outputs.keys() == acted.outputs.keys()
+        for name, output in acted.outputs.items():
+            np.testing.assert_allclose(
+                found[agent].outputs[name], output, rtol=1e-5, atol=1e-5
+            )
+
+
+ACTORS = {name: EVERY_SHAPE[name].write for name in ACTING} | {
+    "team": recurrent_bundles.team_policy,
+    "two states": recurrent_bundles.two_states_policy,
+}
+DRAWN = set(ACTING) - {"agents"}
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_many_requests_together_are_answered_as_one_by_one(tmp_path, name):
+    model = load(ACTORS[name](tmp_path / "bundle"))
+    asked = [turns_of(model, name, rows, rows) for rows in (1, 3, 1, 5, 2)]
+    together = model.act_together([(turns, None) for turns in asked])
+    for turns, found in zip(asked, together, strict=True):
+        assert list(found) == list(turns)
+        assert_acted_alike(found, model.act(turns))
+
+
+@pytest.mark.parametrize("name", sorted(DRAWN))
+def test_each_request_is_sampled_by_a_generator_of_its_own(tmp_path, name):
+    """What one draws does not change with who else asks, or with what order."""
+    model = load(ACTORS[name](tmp_path / "bundle"))
+    asked = [turns_of(model, name, 4, step) for step in range(3)]
+    seeds = (7, None, 7)
+
+    def generators():
+        return [None if s is None else np.random.default_rng(s) for s in seeds]
+
+    together = model.act_together(list(zip(asked, generators(), strict=True)))
+    for turns, random, found in zip(asked, generators(), together, strict=True):
+        assert_acted_alike(found, model.act(turns, random))
+
+
+def test_the_hidden_state_of_each_request_is_its_own(tmp_path):
+    model = load(shapes.recurrent_policy(tmp_path))
+    hidden = [np.full((1, 1, 4), part, "f4") for part in (-0.5, 0.0, 0.5)]
+    obs = vectors(1, 3)
+    asked = [{SINGLE: Turn({"": obs}, 1, hidden={"h": h})} for h in hidden]
+    together = model.act_together([(turns, None) for turns in asked])
+    for h, found in zip(hidden, together, strict=True):
+        expected = shapes.RECURRENT(obs, h)[1]
+        assert np.allclose(found[SINGLE].outputs["h_next"], expected, atol=1e-5)
+
+
+def test_nobody_asks_nothing(trees):
+    assert trees.act_together([]) == []
+
+
+# --- whose fault it is ---------------------------------------------------------------
+
+
+def test_numbers_that_the_weights_overflow_on_are_the_fault_of_who_sent_them():
+    error = refusal(exact("discrete"), obs=np.full((1, 4), 3e38, "f4"))
+    assert type(error) is NotFinite
+    assert error.field == "obs"
+
+
+def test_a_prediction_that_overflows_is_the_fault_of_who_asked(tmp_path):
+    model = load(bundles.regressor(tmp_path))
+    blind = _Overflowing(model.single.runtime)
+    single = evolve(model.single, runtime=blind)
+    model = evolve(model, agents={SINGLE: single})
+    with pytest.raises(NotFinite) as caught:
+        predicted(model, np.ones((1, 3), "f4"))
+    assert caught.value.field == "inputs"
+
+
+class _Overflowing:
+    """Weights that answer all but zeros with a number that is not finite."""
+
+    def __init__(self, runtime):
+        self.runtime = runtime
+
+    def run(self, inputs):
+        outputs = self.runtime.run(inputs)
+        beyond = any(array.any() for array in inputs.values())
+        return {n: a + np.inf if beyond else a for n, a in outputs.items()}
+
+
+@pytest.mark.parametrize("output", ["logits", "h_next"])
+def test_weights_that_answer_zeros_with_no_number_are_unavailable(tmp_path, output):
+    """Whether what fails is what the head reads, or what the next step depends on."""
+    broken = recurrent_with(output, np.nan)
+    model = load(shapes.recurrent_policy(tmp_path, network=broken))
+    error = refusal(model, obs=vectors(1, 3))
+    assert type(error) is Unavailable
+    assert "weights answered" in str(error)
+
+
+def recurrent_with(output, number):
+    """Return weights of which one output is never a number."""
+    weights = shapes.Recurrent().matrices
+    matrix = {"logits": "c", "h_next": "a"}[output]
+
+    class Broken(shapes.Recurrent):
+        @property
+        def matrices(self):
+            return {**weights, matrix: weights[matrix] * np.float32(number)}
+
+    return Broken()
 
 
 # --- the decoder ---------------------------------------------------------------------
@@ -257,7 +408,8 @@ def test_a_model_says_what_runs_it_once_for_all_its_files(tmp_path, latent):
         assert model.runtime.startswith("onnxruntime ")
         assert "," not in model.runtime
         assert model.device == "cpu"
-        assert model.quick
+        assert model.pace != UNKNOWN
+        assert model.pace.seconds(1) > 0
 
 
 def test_files_of_several_kinds_are_all_named(latent):

@@ -417,3 +417,83 @@ def test_no_two_texts_are_the_same_array_file(array, data):
 def test_base64_of_something_else_is_refused_by_name():
     with pytest.raises(Rejected, match=r"The obs is not in NumPy's \.npy format"):
         npy.from_base64("aGVsbG8=", field="obs")
+
+
+# --- several files, one behind the other -----------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(arrays, min_size=1, max_size=4))
+def test_files_one_behind_the_other_are_read_as_each_alone(several):
+    files = [saved(array) for array in several]
+    names = [f"array{place}" for place in range(len(files))]
+
+    decoded = npy.decode_all(b"".join(files), names)
+
+    for array, file in zip(decoded, files, strict=True):
+        assert same(array, npy.decode(file))
+
+
+@settings(deadline=None)
+@given(st.lists(arrays, min_size=1, max_size=3), st.data())
+def test_files_that_are_cut_or_followed_by_more_are_refused_by_name(several, data):
+    files = [saved(array) for array in several]
+    names = [f"array{place}" for place in range(len(files))]
+    whole = b"".join(files)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    where, left = 0, cut
+    while left >= len(files[where]):
+        left -= len(files[where])
+        where += 1
+    with pytest.raises(Rejected) as refusal:
+        npy.decode_all(whole[:cut], names)
+    assert refusal.value.field == names[where]
+    with pytest.raises(Rejected, match=f"The {names[-1]} has") as refusal:
+        npy.decode_all(whole + b"\0", names)
+    assert refusal.value.field == names[-1]
+
+
+def test_what_the_header_of_an_array_before_the_last_claims_is_not_believed():
+    tail = saved(np.zeros(1))
+    for shape in ("(9223372036854775000,)", "(137,)"):
+        with pytest.raises(Rejected, match="bytes behind its header") as refusal:
+            npy.decode_all(npy_file(header("|u1", shape)) + tail, ["first", "second"])
+        assert refusal.value.field == "first"
+    with pytest.raises(Rejected, match="npy format") as refusal:
+        npy.decode_all(b"no" + tail, ["first", "second"])
+    assert refusal.value.field == "first"
+    with pytest.raises(Rejected, match="dtype") as refusal:
+        npy.decode_all(npy_file(header("|O")) + tail, ["first", "second"])
+    assert refusal.value.field == "first"
+
+
+# --- what a header says ----------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(arrays, st.sampled_from([(1, 0), (2, 0), (3, 0)]))
+def test_a_header_alone_says_how_its_array_lies(array, version):
+    data = saved(array, version=version)
+    layout = npy.peek(data[: len(data) - array.nbytes])
+
+    assert (layout.dtype, layout.shape) == (array.dtype, array.shape)
+    assert (layout.start + layout.size, layout.size) == (len(data), array.nbytes)
+
+
+@pytest.mark.parametrize("by", [-100, -1, 1])
+def test_what_is_more_or_less_than_a_header_says_nothing(by):
+    data = saved(np.zeros(3)) + b" "
+    end = data.index(b"\n") + 1
+    assert npy.peek(data[:end]) is not None
+    assert npy.peek(data[: end + by]) is None
+
+
+@pytest.mark.parametrize("head", [b"", b"\x93NUMPY\x01\x00", npy_file(header("|O"))])
+def test_what_is_no_header_says_nothing(head):
+    assert npy.peek(head) is None
+
+
+@pytest.mark.parametrize("text", ["", "=", "AAAA\n", "AB==", "A", "\u00e9"])
+def test_what_is_not_base64_has_no_bytes(text):
+    assert npy.bytes_of(text) == b""
+    assert npy.bytes_of("AA==") == b"\0"

@@ -8,8 +8,9 @@ from onnx import TensorProto, helper
 
 from arena_core.application import golden
 from arena_core.application.parity import UNCHECKED, sentence
-from arena_core.domain.deployment import Difference, Parity, Status, Verdict
+from arena_core.domain.deployment import Status
 from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.parity import Difference, Parity, Verdict
 from unit.models import check
 from unit.scenes import key_of
 

@@ -14,15 +14,18 @@ from attrs import evolve
 from onnx import TensorProto, helper, numpy_helper
 
 from arena_core.application import (
+    forced_actions,
     golden,
     heads,
     hidden_states,
     inference,
     models,
+    plain_rows,
     policies,
 )
 from arena_core.application import parity as gate
-from arena_core.domain.deployment import Parity, Status, Verdict
+from arena_core.domain.deployment import Status
+from arena_core.domain.parity import Parity, Verdict
 from unit import recurrent_bundles
 from unit.recurrent_bundles import TwoStates
 from unit.scenes import Scene
@@ -516,6 +519,16 @@ def misreading_columns(original):
     return leaf
 
 
+def mixing_callers(original):
+    return lambda self, calls, watch: original(self, calls[::-1], watch)
+
+
+def answering_all_alike(original):
+    return lambda self, calls, actions: original(
+        self, calls, actions[:1].repeat(len(calls))
+    )
+
+
 def undecoded(original):
     def predict(self, observed):
         _, outputs = original(self, observed)
@@ -577,10 +590,19 @@ CODE = {
         models, "_stacked", stacking_backwards, ["several", "team"],
     ),
     "an action that the environment has chosen is not taken": (
-        inference.forced_actions.Forced, "over", unforced, ["several"],
+        forced_actions.Forced, "over", unforced, ["several"],
     ),
     "arrays are read in the wrong order": (
         inference, "_leaf", misreading_columns, ["image"],
+    ),
+    "callers are answered each other's actions": (
+        plain_rows.PlainRows, "_act", mixing_callers, ["pendulum"],
+    ),
+    "all callers of a batch are answered alike": (
+        plain_rows.PlainRows, "_single_actions", answering_all_alike, ["image"],
+    ),
+    "the mask of a caller is lost in the batch": (
+        plain_rows.PlainRows, "_legal", lambda _: lambda *_: None, ["masked"],
     ),
     "what a latent policy says is not decoded": (
         models.Model, "predict", undecoded, ["latent"],

@@ -6,7 +6,7 @@ import pytest
 
 from arena_core.adapters.converters.process import MODULES
 from arena_core.application.conversion import TRACE_FILE, Format
-from arena_core.domain.deployment import Verdict
+from arena_core.domain.parity import Verdict
 from unit.models import check
 
 from contract.converter import converted, lay

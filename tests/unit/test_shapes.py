@@ -2,7 +2,7 @@
 
 import pytest
 
-from arena_core.domain.deployment import Verdict
+from arena_core.domain.parity import Verdict
 from unit.models import check
 
 import shapes

@@ -18,7 +18,7 @@ from arena_core.application.resources import (
     experiment_view,
 )
 from arena_core.application.session import ALL, Page, Paging, Session, page
-from arena_core.domain import experiment, project
+from arena_core.domain import checkpoint_import, experiment, project
 from arena_core.domain.algorithms import family_of
 from arena_core.domain.ids import ExperimentId, ProjectId
 from arena_core.domain.values import (
@@ -232,11 +232,39 @@ class Experiments:
     def metrics(
         self, experiment_id: UUID, *, names: Sequence[str] | None = None
     ) -> Sequence[MetricPoint]:
-        """Return the points, by step and name; none if nothing was measured."""
+        """Return the points, by step and name; none if nothing was measured.
+
+        The scores that came with an import are among them from the moment at which it
+        has succeeded, unless others were measured at their step.
+        """
         self.session.find(experiment.KIND, experiment_id)
-        return self.session.core.metrics.points(
+        imported = self._imported(experiment_id, names)
+        measured = self.session.core.metrics.points(
             ExperimentId(experiment_id), names=names, up_to=self.session.as_of
         )
+        if not imported:
+            return measured
+        every = {(point.step, point.name): point for point in (*imported, *measured)}
+        return [every[which] for which in sorted(every)]
+
+    def _imported(
+        self, experiment_id: UUID, names: Sequence[str] | None
+    ) -> Sequence[MetricPoint]:
+        """Return what imports that have succeeded say of their checkpoints."""
+        rows = self.session.query(checkpoint_import.KIND, parent=experiment_id)
+        orders = [
+            row.state.order
+            for row in sorted(rows, key=lambda row: row.position)
+            if row.state.status is checkpoint_import.Status.SUCCEEDED
+        ]
+        return [
+            point
+            for order in orders
+            for point in points(
+                order.step, order.scores.training, order.scores.evaluation
+            )
+            if names is None or point.name in names
+        ]
 
     def _execute(self, experiment_id: UUID, command: object) -> None:
         self.session.execute(Change(experiment, experiment_id, command))

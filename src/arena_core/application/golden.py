@@ -69,6 +69,18 @@ class Step:
         return agents
 
 
+def leaves(recorded: Mapping[str, Array], what: str) -> dict[str, Array]:
+    """Return the arrays of an observation by path; `""`: it is one array.
+
+    `recorded`: of one agent.  `what`: `obs` or `inputs`.
+    """
+    return {
+        name.removeprefix(what).removeprefix("/"): array
+        for name, array in recorded.items()
+        if name.partition("/")[0] == what
+    }
+
+
 @frozen(eq=False)
 class Case:
     """Calls in the order in which they were made."""

@@ -53,6 +53,10 @@ class ActionHead(Protocol):
         """
         ...
 
+    def violations(self, outputs: Tensors, legal: Array) -> int:
+        """Return in how many rows the greedy action is one that `legal` forbids."""
+        ...
+
 
 def head_of(policy: Policy) -> ActionHead:
     """Return the head of a policy that acts."""
@@ -100,6 +104,9 @@ class _Categorical:
             raise _deterministic()
         return _counted(_pick(scores, legal, random), self._start)
 
+    def violations(self, outputs: Tensors, legal: Array) -> int:
+        return int((~_preferred(outputs[self.first], legal)).sum())
+
 
 @frozen
 class _MultiCategorical:
@@ -133,6 +140,11 @@ class _MultiCategorical:
         ]
         return _counted(np.stack(columns, axis=1), self._start)
 
+    def violations(self, outputs: Tensors, legal: Array) -> int:
+        scores = outputs[self.first]
+        kept = [_preferred(scores[:, part], legal[:, part]) for part in self._parts]
+        return int((~np.logical_and.reduce(kept)).sum())
+
 
 @frozen
 class _Bernoulli:
@@ -153,6 +165,10 @@ class _Bernoulli:
         threshold = 0.0 if random is None else random.logistic(size=logits.shape)
         ones = logits > threshold
         return (ones if legal is None else ones & legal).astype(np.int8)
+
+    def violations(self, outputs: Tensors, legal: Array) -> int:
+        forbidden = (outputs[self.first] > 0) & ~legal
+        return int(forbidden.reshape(len(forbidden), -1).any(axis=1).sum())
 
 
 @frozen
@@ -199,6 +215,10 @@ class _Continuous:
                 actions = actions * self._rescale[0] + self._rescale[1]
         return np.clip(actions, self._low, self._high).astype(self.space.dtype)
 
+    def violations(self, outputs: Tensors, legal: Array) -> int:
+        del outputs, legal
+        raise _unmaskable(MASK)
+
     def _drawn(
         self, means: Array, outputs: Tensors, random: np.random.Generator
     ) -> Array:
@@ -233,6 +253,10 @@ class _Given:
         if random is not None:
             raise _deterministic()
         return outputs[self.first].astype(spaces.dtype(self.space), copy=False)
+
+    def violations(self, outputs: Tensors, legal: Array) -> int:
+        del outputs, legal
+        raise _unmaskable(MASK)
 
 
 def bounds(space: Box) -> tuple[Array, Array]:
@@ -278,6 +302,12 @@ def _pick(
         scores = np.where(legal, scores, -np.inf)
     places: Array = scores.argmax(axis=1)
     return places
+
+
+def _preferred(scores: Array, legal: Array) -> Array:
+    """Return, for each row, whether the best score of all is a legal one."""
+    kept: Array = np.take_along_axis(legal, scores.argmax(axis=1)[:, None], axis=1)
+    return kept[:, 0]
 
 
 def _mask(mask: Array, shape: Sequence[int], field: str) -> Array:

@@ -16,12 +16,12 @@ from uuid import UUID
 from arena_core.application import orders
 from arena_core.application.conversion import Converter, Format, Options
 from arena_core.application.handling import Change
-from arena_core.application.keeping import keep, points
+from arena_core.application.keeping import keep
 from arena_core.application.ports import Context, Presence, Query, Row
 from arena_core.application.progress import Progress
 from arena_core.application.session import Core
 from arena_core.domain import checkpoint_import, experiment
-from arena_core.domain.checkpoint_import import OPEN, Import, Status
+from arena_core.domain.checkpoint_import import OPEN, Import
 from arena_core.domain.errors import (
     ConcurrentWrite,
     Conflict,
@@ -70,7 +70,6 @@ class Importer:
         self._pass = threading.Lock()
         self._stopping = threading.Event()
         self._ended_up_to = 0
-        self._scored: set[UUID] = set()
         self._not_before: dict[UUID, datetime] = {}
 
     def stop(self) -> None:
@@ -108,9 +107,6 @@ class Importer:
             checkpoint_import.KIND, organisation=None, after=self._ended_up_to
         )
         rows = self._core.views.rows.find(query)
-        for row in rows:
-            if row.state.status is Status.SUCCEEDED:
-                self._score(row.state, row.position)
         found = [row for row in rows if row.state.status in OPEN]
         if found:
             self._ended_up_to = found[0].created_position - 1
@@ -143,7 +139,7 @@ class Importer:
         claimed = self._record(row, claim)
         if claimed is None:
             return
-        if claimed.claims > MOST_ATTEMPTS:
+        if claimed.attempts > MOST_ATTEMPTS:
             why = row.state.reason or "Its process ended each time."
             tries = f"{MOST_ATTEMPTS} attempts to convert it did not end."
             self._fail(row, claimed, f"Gave up: {tries} {why}")
@@ -158,11 +154,11 @@ class Importer:
             self._finish(row, claimed)
         except _StoppedError:
             why = "The process that converted it was stopped."
-            self._interrupt(row, self._worker, why)
+            self._record(row, checkpoint_import.ReleaseImport(self._worker, why))
         except _MovedOnError:
             log.info("Import %s has moved on meanwhile", claimed.id)
         except (Unavailable, ConcurrentWrite) as error:
-            self._not_before[row.id] = self._core.clock() + TRY_AGAIN * claimed.claims
+            self._not_before[row.id] = self._core.clock() + TRY_AGAIN * claimed.attempts
             self._interrupt(row, self._worker, str(error))
         except (Rejected, Conflict, NotFound, Corrupt) as error:
             self._fail(row, claimed, str(error))
@@ -180,33 +176,11 @@ class Importer:
         succeeded = checkpoint_import.SucceedImport(
             self._worker, claimed.claims, checkpoint.digest
         )
-        handled = core.handler.handle(
+        core.handler.handle(
             self._context(row),
             Change(checkpoint_import, row.id, succeeded),
             Change(experiment, claimed.experiment_id, checkpoint),
         )
-        self._score(handled.states[row.id], handled.position)
-
-    def _score(self, succeeded: Import, position: int) -> None:
-        """Record the scores that came with the order, unless they are there.
-
-        After the event, for scores of what did not succeed would be another
-        checkpoint's; and again in each new process, for this one may end between.
-        """
-        if succeeded.id in self._scored:
-            return
-        step, scores = succeeded.order.step, succeeded.order.scores
-        measured = points(step, scores.training, scores.evaluation)
-        known = {
-            (point.step, point.name)
-            for point in self._core.metrics.points(succeeded.experiment_id)
-        }
-        missing = [it for it in measured if (it.step, it.name) not in known]
-        if missing:
-            self._core.metrics.record(
-                succeeded.experiment_id, missing, log_position=position
-            )
-        self._scored.add(succeeded.id)
 
     def _converted(
         self, claimed: Import, folder: Path, report: Callable[[str], None]

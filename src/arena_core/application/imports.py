@@ -25,10 +25,12 @@ from arena_core.application.resources import ImportView, import_view
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.domain import checkpoint_import, experiment
 from arena_core.domain.checkpoint_import import OPEN, Files, Order
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import Conflict, Rejected
 from arena_core.domain.ids import ExperimentId, ImportId
 from arena_core.domain.values import Scores, one_of
 
+MOST_OPEN = 100
+"""How many imports of one organisation may wait or run at a time, about."""
 LOOK_AGAIN_S = 0.1
 """How often one who waits looks at what is being done: the log does not tell it."""
 
@@ -82,10 +84,12 @@ class Imports:
         them lie under the names of an order, `model` and so on.
 
         Returns at once: whatever process serves this store does the rest.  The files
-        are durable before the event that names them.  Raises `NotFound`, or
-        `Rejected` for files that are no order; nothing of them is opened.
+        are durable before the event that names them.  Raises `NotFound`, `Conflict`
+        if too many have not ended yet, or `Rejected` for files that are no order;
+        nothing of them is opened.
         """
         self.session.find(experiment.KIND, experiment_id)
+        self._check_open()
         beside = {
             SPACES_FILE: _json(spaces),
             STATISTICS_FILE: _path(statistics),
@@ -144,6 +148,14 @@ class Imports:
                 return found
             self.session.core.store.head(
                 beyond=seen, timeout_s=min(left_s, LOOK_AGAIN_S)
+            )
+
+    def _check_open(self) -> None:
+        rows = self.session.query(checkpoint_import.KIND)
+        if sum(row.state.status in OPEN for row in rows) >= MOST_OPEN:
+            raise Conflict(
+                f"{MOST_OPEN} imports have not ended yet: wait for one of them, or "
+                "cancel it."
             )
 
     def _kept(self, path: Path, beside: Mapping[str, Path | bytes]) -> Files:

@@ -1,39 +1,27 @@
 """The data plane's calls, from the bytes of a request to the bytes of its answer.
 
-Wire form: an array is `.npy` in base64; its first axis is the batch.  An observation
-is an array, an object for a Dict or a list for a Tuple; where there are several
-agents, observations, masks, hidden states and actions are objects by agent.
+Reading and answering are apart: requests that were read wait for each other, and those
+to one model are answered together.  One that cannot be answered spoils no other.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 from attrs import frozen
 
-from arena_core.application import forced_actions, npy, spaces
-from arena_core.application.heads import MASK
-from arena_core.application.models import NOTHING, SINGLE, Acted, Model, Turn
-from arena_core.application.observations import Arrays, Decode
-from arena_core.application.policies import LoadedPolicy
+from arena_core.application import npy, raw_arrays
+from arena_core.application.action_requests import ActionRequest, Asked, understood
+from arena_core.application.models import SINGLE, Acted, Model, Turn
+from arena_core.application.observations import Arrays
 from arena_core.application.ports import Array
-from arena_core.domain.checkpoint import LeafSpace, MultiDiscrete
-from arena_core.domain.errors import Rejected, TooLarge
-from arena_core.domain.values import Family, one_of, shown
-
-
-class ActionRequest(msgspec.Struct):
-    """Body of `get_action`.  Keys that are not here are ignored."""
-
-    obs: Any
-    batch_size: int | None = None
-    action_mask: Any = None
-    hidden_state: Any = None
-    env_defined_actions: Any = None
+from arena_core.application.raw_arrays import Names, RawAnswer
+from arena_core.domain.errors import ArenaError, Rejected, TooLarge
+from arena_core.domain.values import Family, one_of
 
 
 class PredictRequest(msgspec.Struct):
@@ -83,28 +71,67 @@ MOST_PARTS = 100_000
 
 
 R = TypeVar("R")
+C = TypeVar("C")
 _ACTION = msgspec.json.Decoder(ActionRequest)
 _PREDICT = msgspec.json.Decoder(PredictRequest)
 _encode = msgspec.json.Encoder().encode
 
-
-# --- get_action --------------------------------------------------------------------
-
-
-class Asked(NamedTuple):
-    """What a `get_action` request asks."""
-
-    turns: dict[str, Turn]
-    """Of each agent that lives, in the order of the request."""
-    dead: tuple[str, ...] = ()
+Answer: TypeAlias = bytes | RawAnswer | ArenaError
+"""What comes of one request: the body of an answer, or why there is none."""
+Watch: TypeAlias = Callable[[Mapping[str, Turn], Mapping[str, Acted]], None]
+"""Is told what was asked and what came of it, batch by batch."""
 
 
-class Understood(NamedTuple):
+class Call(NamedTuple):
     """A request that was read, and has yet to be answered."""
 
     rows: int
-    answer: Callable[[], bytes]
-    """Does the work, and returns the body."""
+    question: Any
+    """What the verb has read."""
+    choice: Choice
+    names: Names | None
+    """Of the raw arrays that it came as; None: it came as JSON."""
+
+
+@frozen
+class Verb:
+    """One call of the data plane: how it is read, and how several are answered."""
+
+    name: str
+    read: Callable[[Model, bytes, Choice, Names | None], Call]
+    """Raises `Rejected`, or `Conflict` for the hidden state of other weights."""
+    answer: Callable[[Model, Sequence[Call], Watch], list[Answer]]
+
+
+def unwatched(turns: Mapping[str, Turn], acted: Mapping[str, Acted]) -> None:
+    """Take no notice."""
+
+
+def one_by_one_if_need_be(
+    answer: Callable[[Sequence[C]], list[Answer]], calls: Sequence[C]
+) -> list[Answer]:
+    """Answer `calls` together; if that fails, halve them until who fails is alone."""
+    try:
+        return answer(calls)
+    except ArenaError as error:
+        if len(calls) == 1:
+            return [error]
+    middle = len(calls) // 2
+    return [
+        *one_by_one_if_need_be(answer, calls[:middle]),
+        *one_by_one_if_need_be(answer, calls[middle:]),
+    ]
+
+
+def _alone(verb: Verb, model: Model, body: bytes, choice: Choice) -> bytes:
+    (answer,) = verb.answer(model, [verb.read(model, body, choice, None)], unwatched)
+    if isinstance(answer, ArenaError):
+        raise answer
+    assert isinstance(answer, bytes)  # noqa: S101 -- what is asked in JSON is so answered
+    return answer
+
+
+# --- get_action --------------------------------------------------------------------
 
 
 def get_action(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
@@ -112,18 +139,19 @@ def get_action(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
 
     Raises `Conflict` for the hidden state of other weights.
     """
-    return begin_action(model, body, choice).answer()
+    return _alone(GET_ACTION, model, body, choice)
 
 
-def begin_action(model: Model, body: bytes, choice: Choice) -> Understood:
-    """Read a `get_action` request, as far as that is quick."""
-    asked = read_action_request(model, body)
-    rows = sum(turn.rows for turn in asked.turns.values())
-    return Understood(rows, partial(_act, model, asked, choice))
-
-
-def _act(model: Model, asked: Asked, choice: Choice) -> bytes:
-    return action_answer(model, asked, model.act(asked.turns, choice.random()))
+def _read_action(
+    model: Model, body: bytes, choice: Choice, names: Names | None
+) -> Call:
+    if names is None:
+        asked = read_action_request(model, body)
+    else:
+        _check_route(model, "get_action")
+        request = raw_arrays.action_request(model, names, body)
+        asked = understood(model, request, raw_arrays.as_given)
+    return Call(sum(turn.rows for turn in asked.turns.values()), asked, choice, names)
 
 
 def read_action_request(model: Model, body: bytes) -> Asked:
@@ -132,15 +160,23 @@ def read_action_request(model: Model, body: bytes) -> Asked:
     return understood(model, _decoded(_ACTION, body), _leaf)
 
 
-def understood(model: Model, request: ActionRequest, decode: Decode) -> Asked:
-    """Return what `request` asks; `decode` makes an array of each of its leaves."""
-    if model.manifest.is_multi_agent:
-        asked = _asked_of_agents(model, request, decode)
-    else:
-        told = _Told(request.obs, request.action_mask, request.hidden_state)
-        asked = Asked({SINGLE: told.turn(model.single, "", decode)})
-    _check_rows(asked, request.batch_size)
-    return asked
+def _act(model: Model, calls: Sequence[Call], watch: Watch) -> list[Answer]:
+    def answer(calls: Sequence[Call]) -> list[Answer]:
+        asked = [(call.question.turns, call.choice.random()) for call in calls]
+        done = list(zip(calls, model.act_together(asked), strict=True))
+        answers: list[Answer] = [_told(model, call, acted) for call, acted in done]
+        for call, acted in done:
+            watch(call.question.turns, acted)
+        return answers
+
+    return one_by_one_if_need_be(answer, calls)
+
+
+def _told(model: Model, call: Call, acted: Mapping[str, Acted]) -> bytes | RawAnswer:
+    asked: Asked = call.question
+    if call.names is None:
+        return action_answer(model, asked, acted)
+    return raw_arrays.action_answer(model, acted)
 
 
 def action_answer(model: Model, asked: Asked, acted: Mapping[str, Acted]) -> bytes:
@@ -164,126 +200,11 @@ def action_answer(model: Model, asked: Asked, acted: Mapping[str, Acted]) -> byt
     return _encode({**answer, "hidden_state": hidden})
 
 
-class _Told(NamedTuple):
-    """What a request says of one agent, not yet understood."""
-
-    obs: object
-    mask: object = None
-    hidden_state: object = None
-    env_defined_action: object = None
-
-    def turn(self, policy: LoadedPolicy, of: str, decode: Decode) -> Turn:
-        """Understand it; `of` is what fields come before, such as `.agent_0`."""
-        observed = policy.observe(self.obs, decode, field=f"obs{of}")
-        rows = len(next(iter(observed.values())))
-        legal = hidden = forced = None
-        if self.mask is not None:
-            legal = _legal(policy, self.mask, rows, decode, f"{MASK}{of}")
-        if policy.memory.is_kept:
-            field = f"hidden_state{of}"
-            hidden = policy.memory.recall(self.hidden_state, rows, decode, field=field)
-        if self.env_defined_action is not None:
-            field = f"env_defined_actions{of}"
-            array, space = decode(self.env_defined_action, field), policy.action_space
-            forced = forced_actions.understood(array, space, rows, field=field)
-        return Turn(observed, rows, legal, hidden or NOTHING, forced)
-
-
-def _asked_of_agents(model: Model, request: ActionRequest, decode: Decode) -> Asked:
-    policies = model.agents
-    observations = _by_agent(request.obs, policies, "obs")
-    if not observations:
-        raise Rejected("The obs must hold an agent at least.", field="obs")
-    masks = _by_agent(request.action_mask, policies, MASK)
-    hidden = _by_agent(request.hidden_state, policies, "hidden_state")
-    forced = _by_agent(request.env_defined_actions, policies, "env_defined_actions")
-    living = {
-        name: _Told(obs, masks.get(name), hidden.get(name), forced.get(name))
-        for name, obs in observations.items()
-        if obs is not None
-    }
-    return Asked(
-        {
-            name: told.turn(policies[name], f".{name}", decode)
-            for name, told in living.items()
-        },
-        tuple(name for name, obs in observations.items() if obs is None),
-    )
-
-
-def _by_agent(
-    value: object, agents: Mapping[str, LoadedPolicy], field: str
-) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise Rejected(
-            f"The {field} must be an object, by agent: this deployment has several.",
-            field=field,
-        )
-    for name in value.keys() - agents.keys():
-        raise Rejected(
-            f"The {field} names an agent that this deployment does not have: its "
-            f"agents are {shown(', '.join(agents))}.",
-            field=f"{field}.{shown(str(name))}",
-        )
-    return value
-
-
-def _check_rows(asked: Asked, batch_size: int | None) -> None:
-    expected = batch_size
-    for turn in asked.turns.values():
-        if expected is None:
-            expected = turn.rows
-        if turn.rows == expected:
-            continue
-        if batch_size is None:
-            raise Rejected("All agents must have the same number of rows.", field="obs")
-        raise Rejected(
-            f"batch_size is {batch_size}, but obs has {turn.rows} rows.",
-            field="batch_size",
-        )
-
-
-def _legal(
-    policy: LoadedPolicy, tree: object, rows: int, decode: Decode, field: str
-) -> Array:
-    """Return what a mask allows; a list is one array for each part of the action."""
-    if isinstance(tree, list):
-        mask = _joined(tree, policy.action_space, rows, decode, field)
-    else:
-        mask = decode(tree, field)
-    if mask.shape[:1] != (rows,):
-        raise Rejected(
-            f"The {field} must have {rows} rows, like the observations.", field=field
-        )
-    assert policy.head is not None  # noqa: S101 -- policies of the family rl act
-    return policy.head.legal(mask, field=field)
-
-
-def _joined(
-    parts: Sequence[object],
-    space: LeafSpace,
-    rows: int,
-    decode: Decode,
-    field: str,
-) -> Array:
-    widths = space.nvec if isinstance(space, MultiDiscrete) else spaces.scores(space)
-    are_as_many = 0 < len(parts) == len(widths)
-    arrays = [decode(part, field) for part in parts] if are_as_many else []
-    shapes = [array.shape for array in arrays]
-    if not shapes or shapes != [(rows, width) for width in widths]:
-        raise Rejected(
-            f"The {field} must be one array, or a list of one for each part of the "
-            f"action, of {rows} rows like the observations.",
-            field=field,
-        )
-    with np.errstate(invalid="ignore"):  # some NaNs signal when they are converted
-        return np.concatenate(arrays, axis=1)
-
-
 def _encoded(arrays: Mapping[str, Array]) -> dict[str, str]:
     return {name: npy.to_base64(array) for name, array in arrays.items()}
+
+
+GET_ACTION = Verb("get_action", _read_action, _act)
 
 
 # --- predict -----------------------------------------------------------------------
@@ -291,22 +212,21 @@ def _encoded(arrays: Mapping[str, Array]) -> dict[str, str]:
 
 def predict(model: Model, body: bytes, choice: Choice = GREEDY) -> bytes:
     """Answer a `predict` request.  Raises `Rejected` for a bad one."""
-    return begin_prediction(model, body, choice).answer()
+    return _alone(PREDICT, model, body, choice)
 
 
-def begin_prediction(model: Model, body: bytes, choice: Choice) -> Understood:
-    """Read a `predict` request, as far as that is quick."""
+def _read_prediction(
+    model: Model, body: bytes, choice: Choice, names: Names | None
+) -> Call:
     if choice != GREEDY:
         raise Rejected("A prediction is not sampled: leave mode out.", field="mode")
-    observed = read_predict_request(model, body)
-    rows = len(next(iter(observed.values())))
-    return Understood(rows, partial(_predict, model, observed))
-
-
-def _predict(model: Model, observed: Arrays) -> bytes:
-    begun = time.perf_counter()
-    results, _ = model.predict(observed)
-    return predict_answer(results, (time.perf_counter() - begun) * 1000)
+    if names is None:
+        observed = read_predict_request(model, body)
+    else:
+        _check_route(model, "predict")
+        inputs = raw_arrays.inputs(model, names, body)
+        observed = model.single.observe(inputs, raw_arrays.as_given, field="inputs")
+    return Call(len(next(iter(observed.values()))), observed, choice, names)
 
 
 def read_predict_request(model: Model, body: bytes) -> Arrays:
@@ -314,6 +234,50 @@ def read_predict_request(model: Model, body: bytes) -> Arrays:
     _check_route(model, "predict")
     request = _decoded(_PREDICT, body)
     return model.single.observe(request.inputs, _leaf, field="inputs")
+
+
+def _predict(model: Model, calls: Sequence[Call], watch: Watch) -> list[Answer]:
+    answered: dict[int, Answer] = {}
+    for places in _alike(calls):
+        alike = one_by_one_if_need_be(
+            partial(_predict_alike, model, watch), [calls[place] for place in places]
+        )
+        answered.update(zip(places, alike, strict=True))
+    return [answered[place] for place in range(len(calls))]
+
+
+def _alike(calls: Sequence[Call]) -> Iterable[Sequence[int]]:
+    """Return the places of those that can be joined: their free axes are alike."""
+    places: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for place, call in enumerate(calls):
+        shapes = tuple(array.shape[1:] for array in call.question.values())
+        places.setdefault(shapes, []).append(place)
+    return places.values()
+
+
+def _predict_alike(model: Model, watch: Watch, calls: Sequence[Call]) -> list[Answer]:
+    parts: list[Arrays] = [call.question for call in calls]
+    together = parts[0]
+    if len(parts) > 1:
+        together = {n: np.concatenate([part[n] for part in parts]) for n in together}
+    begun = time.perf_counter()
+    results, outputs = model.predict(together)
+    took_ms = (time.perf_counter() - begun) * 1000
+    rows = len(results)
+    watch({SINGLE: Turn(together, rows)}, {SINGLE: Acted(results, outputs)})
+    answers: list[Answer] = []
+    begin = 0
+    for call in calls:
+        own = results[begin : begin + call.rows]
+        begin += call.rows
+        answers.append(_predicted(call, own, took_ms))
+    return answers
+
+
+def _predicted(call: Call, results: Array, took_ms: float) -> Answer:
+    if call.names is None:
+        return predict_answer(results, took_ms)
+    return raw_arrays.answer({"results": results})
 
 
 def predict_answer(results: Array, took_ms: float) -> bytes:
@@ -325,6 +289,10 @@ def predict_answer(results: Array, took_ms: float) -> bytes:
             "success": True,
         }
     )
+
+
+PREDICT = Verb("predict", _read_prediction, _predict)
+VERBS = {verb.name: verb for verb in (GET_ACTION, PREDICT)}
 
 
 # --- status ------------------------------------------------------------------------

@@ -4,8 +4,6 @@ What a checkpoint answers is decided here and in what this calls, and nowhere el
 The parity gate replays golden traces through the same functions.
 """
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from attrs import frozen
 
 from arena_core.application.forced_actions import Forced
 from arena_core.application.observations import Arrays
+from arena_core.application.pace import UNKNOWN, Pace, measure
 from arena_core.application.policies import LoadedPolicy
 from arena_core.application.ports import Array, Runtime, Tensors
 from arena_core.domain.checkpoint import Manifest
@@ -25,8 +24,6 @@ from arena_core.domain.values import Family
 SINGLE = ""
 """The agent of a single-agent checkpoint."""
 NOTHING: Tensors = MappingProxyType({})
-QUICK_S = 0.001
-WARM_UP_RUNS = 3
 
 
 class Turn(NamedTuple):
@@ -59,8 +56,7 @@ class Model:
     agents: Mapping[str, LoadedPolicy]
     """The policy of each agent, in the order of the manifest."""
     decoder: Runtime | None = None
-    quick: bool = False
-    """Whether one row takes so little time that handing it to a thread costs more."""
+    pace: Pace = UNKNOWN
 
     @classmethod
     def of(
@@ -78,7 +74,7 @@ class Model:
             policies,
             {agent: policies[name] for agent, name in of_agents.items()},
             None if decoder is None else runtimes[decoder.weights],
-            sum(map(_seconds, runtimes.values())) < QUICK_S,
+            _pace(list(runtimes.values())),
         )
 
     @property
@@ -110,20 +106,34 @@ class Model:
     ) -> dict[str, Acted]:
         """Return what each agent does, in the order of `turns`.
 
-        Agents that share a policy go through its weights together.  `random`: sample
-        where the policy says how; None: greedy.
+        `random`: sample where the policy says how; None: greedy.
         """
-        if len(turns) == 1:
-            ((agent, turn),) = turns.items()
-            policy = self.agents[agent]
-            outputs = policy.run(turn.observed, turn.hidden)
-            return {agent: _choose(policy, turn, outputs, random)}
-        answered: dict[str, Acted] = {}
+        return self.act_together([(turns, random)])[0]
+
+    def act_together(
+        self, asked: Sequence[tuple[Mapping[str, Turn], np.random.Generator | None]]
+    ) -> list[dict[str, Acted]]:
+        """Return what `act` would for each of `asked`.
+
+        All turns of one policy go through its weights together.
+        """
+        answered: list[dict[str, Acted]] = [{} for _ in asked]
         for policy in self.policies.values():
-            sharing = {a: t for a, t in turns.items() if self.agents[a] is policy}
-            if sharing:
-                answered |= _act_together(policy, sharing, random)
-        return {agent: answered[agent] for agent in turns}
+            parts = [
+                _Part(place, agent, turn, random)
+                for place, (turns, random) in enumerate(asked)
+                for agent, turn in turns.items()
+                if self.agents[agent] is policy
+            ]
+            if parts:
+                for part, acted in zip(parts, _act(policy, parts), strict=True):
+                    answered[part.place][part.agent] = acted
+        if len(self.policies) == 1:
+            return answered
+        return [
+            {agent: acted[agent] for agent in turns}
+            for acted, (turns, _) in zip(answered, asked, strict=True)
+        ]
 
     def predict(self, observed: Arrays) -> tuple[Array, dict[str, Array]]:
         """Return the results, and all that the weights have said, each (B, ...)."""
@@ -143,23 +153,31 @@ class Model:
             runtime.close()
 
 
-def _act_together(
-    policy: LoadedPolicy,
-    turns: Mapping[str, Turn],
-    random: np.random.Generator | None,
-) -> dict[str, Acted]:
-    """Run the weights once for all agents of one policy."""
-    every = list(turns.values())
+class _Part(NamedTuple):
+    """The turn of one agent in one request."""
+
+    place: int
+    agent: str
+    turn: Turn
+    random: np.random.Generator | None
+
+
+def _act(policy: LoadedPolicy, parts: Sequence[_Part]) -> list[Acted]:
+    """Run the weights once for all turns of one policy."""
+    if len(parts) == 1:
+        ((_, _, turn, random),) = parts
+        outputs = policy.run(turn.observed, turn.hidden)
+        return [_choose(policy, turn, outputs, random)]
     outputs = policy.run(
-        _stacked([turn.observed for turn in every]),
-        _stacked([turn.hidden for turn in every]),
+        _stacked([part.turn.observed for part in parts]),
+        _stacked([part.turn.hidden for part in parts]),
     )
-    acted, begin = {}, 0
-    for name, turn in turns.items():
-        rows = slice(begin, begin + turn.rows)
+    acted, begin = [], 0
+    for part in parts:
+        rows = slice(begin, begin + part.turn.rows)
         own = {output: array[rows] for output, array in outputs.items()}
-        acted[name] = _choose(policy, turn, own, random)
-        begin += turn.rows
+        acted.append(_choose(policy, part.turn, own, part.random))
+        begin = rows.stop
     return acted
 
 
@@ -180,21 +198,24 @@ def _choose(
     return Acted(actions, outputs)
 
 
-def _seconds(runtime: Runtime) -> float:
-    """Return the least time that one row of zeros took, in a few tries.
+def _pace(runtimes: Sequence[Runtime]) -> Pace:
+    """Return how long rows of zeros take.
 
-    It is infinite for weights that want more than 1 along an axis that is free.
+    Weights that want more than 1 along an axis that is free cannot be tried.
     """
-    zeros = {
-        spec.name: np.zeros([1, *(axis or 1 for axis in spec.shape[1:])], spec.dtype)
-        for spec in runtime.signature.inputs
-    }
-    tries = []
-    for _ in range(WARM_UP_RUNS):
-        begun = time.perf_counter()
-        try:
-            runtime.run(zeros)
-        except (Rejected, Unavailable):
-            return math.inf
-        tries.append(time.perf_counter() - begun)
-    return min(tries)
+
+    def run(rows: int) -> None:
+        for runtime in runtimes:
+            runtime.run(
+                {
+                    spec.name: np.zeros(
+                        [rows, *(axis or 1 for axis in spec.shape[1:])], spec.dtype
+                    )
+                    for spec in runtime.signature.inputs
+                }
+            )
+
+    try:
+        return measure(run)
+    except (Rejected, Unavailable):
+        return UNKNOWN

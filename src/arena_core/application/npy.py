@@ -9,6 +9,7 @@ the header says before an array is laid over it.
 import math
 import re
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, Literal
@@ -48,7 +49,7 @@ _AXIS = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 @frozen
-class _Layout:
+class Layout:
     """What a header says of the bytes behind it."""
 
     start: int
@@ -77,6 +78,30 @@ def decode(data: bytes | memoryview, *, field: str | None = None) -> Array:
         raise Rejected(f"The {field or 'array'} {problem}.", field=field) from None
 
 
+def decode_all(data: bytes, names: Sequence[str]) -> list[Array]:
+    """Return the arrays of several .npy files that lie one behind the other.
+
+    Raises `Rejected`, which names the one that is wrong, as `decode` does.
+    """
+    view = memoryview(data)
+    arrays: list[Array] = []
+    for name in names:
+        end = len(view)
+        if len(arrays) + 1 < len(names):
+            end = _size(view, name)
+        arrays.append(decode(view[:end], field=name))
+        view = view[end:]
+    return arrays
+
+
+def peek(head: bytes) -> Layout | None:
+    """Return what `head`, everything before the first element, says; None: nothing."""
+    try:
+        return _layout(head) if _header_end(head) == len(head) else None
+    except _Malformed:
+        return None
+
+
 def encode(array: Array) -> bytes:
     """Return `array` as a .npy file of version 1.0, C ordered, little-endian.
 
@@ -92,17 +117,23 @@ def from_base64(text: str, *, field: str) -> Array:
     Raises `Rejected`, which names `field`, unless `text` is the one canonical
     spelling of its bytes in standard base64: padded, with no foreign character.
     """
-    try:
-        data = pybase64.b64decode(text, validate=True)
-    except ValueError:
-        data = b""
-    if not data or not _is_canonical(text, data):
+    data = bytes_of(text)
+    if not data:
         raise Rejected(
             f"The {field} is not base64: encode the bytes of a .npy file with "
             "the standard alphabet, padding and no line breaks.",
             field=field,
         )
     return decode(data, field=field)
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the bytes whose one canonical spelling `text` is; none if it is not."""
+    try:
+        data = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
+    return data if _is_canonical(text, data) else b""
 
 
 def to_base64(array: Array) -> str:
@@ -115,6 +146,15 @@ def _is_canonical(text: str, data: bytes) -> bool:
     if not text.endswith("="):
         return True
     return text[-4:] == pybase64.b64encode_as_string(data[-(len(data) % 3) :])
+
+
+def _size(data: memoryview, field: str) -> int:
+    """Return the size of the .npy file that `data` begins with."""
+    try:
+        layout = _layout(bytes(data[: _header_end(data)]))
+    except _Malformed as problem:
+        raise Rejected(f"The {field} {problem}.", field=field) from None
+    return layout.start + layout.size
 
 
 def _decode(data: bytes | memoryview) -> Array:
@@ -150,7 +190,7 @@ def _header_end(data: bytes | memoryview) -> int:
 
 
 @lru_cache(maxsize=CACHED_HEADERS)
-def _layout(head: bytes) -> _Layout:
+def _layout(head: bytes) -> Layout:
     """Return what `head`, everything before the first element, says."""
     text = head[8 + _LENGTH_BYTES[head[6:8]] :].decode("latin-1")
     match = _HEADER.fullmatch(text)
@@ -165,7 +205,7 @@ def _layout(head: bytes) -> _Layout:
     # NumPy can't make some arrays without elements, such as one of 0 x 2^63.
     if dtype.itemsize * math.prod(max(1, axis) for axis in shape) > sys.maxsize:
         raise _Malformed("claims a shape that is larger than any memory")
-    return _Layout(
+    return Layout(
         start=len(head),
         size=dtype.itemsize * math.prod(shape),
         dtype=dtype,

@@ -5,7 +5,8 @@ through the very functions that answer requests, wire encoding included, as a ca
 would who plays an episode: a hidden state is handed back from step to step.  The raw
 outputs of the weights are compared as well where the trace has them, which finds what
 an argmax would hide.  A batch is replayed a second time with its rows in reverse,
-which finds rows that see each other.
+which finds rows that see each other, and a third time with a request for each row, all
+answered together, as those of many callers are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +16,16 @@ import msgspec
 import numpy as np
 from attrs import frozen
 
-from arena_core.application import inference, npy
+from arena_core.application import golden, inference, npy
 from arena_core.application.golden import Case, GoldenTrace, Step
+from arena_core.application.inference import Answer, unwatched
 from arena_core.application.models import SINGLE, Model
 from arena_core.application.observations import Arrays
+from arena_core.application.plain_rows import PlainRows
 from arena_core.application.ports import Array
 from arena_core.application.spaces import unflatten
-from arena_core.domain.deployment import Difference, Parity, Verdict
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import ArenaError, Rejected
+from arena_core.domain.parity import Difference, Parity, Verdict
 
 RELATIVE_TOLERANCE = 1e-4
 ABSOLUTE_TOLERANCE = 1e-5
@@ -63,6 +66,10 @@ def check(model: Model, trace: GoldenTrace | None) -> Parity:
                 difference = _difference(comparison, where, order)
                 if difference is not None:
                     return Parity(Verdict.FAILED, compared, difference)
+        for comparison, where in _apart(model, case):
+            difference = _difference(comparison, where, np.arange(case.steps[0].rows))
+            if difference is not None:
+                return Parity(Verdict.FAILED, compared, difference)
     return Parity(Verdict.PASSED, compared)
 
 
@@ -95,6 +102,45 @@ def _of_length(step: Step, order: Array, where: str) -> Mapping[str, Array]:
     if step.rows != len(order):
         raise _unfit(where, "must have as many rows as the steps before it")
     return step.recorded
+
+
+def _apart(model: Model, case: Case) -> Iterator[tuple[_Comparison, str]]:
+    """Yield the actions of a first step whose rows are requests, answered together."""
+    if not model.acts:
+        return
+    step, where = case.steps[0], f"{case.name}/step0"
+    alone = [
+        Step({name: a[row : row + 1] for name, a in step.recorded.items()}).by_agent()
+        for row in range(step.rows)
+    ]
+    answers = _answered([_body(model, own, None, where) for own in alone], model)
+    for agent, own in step.by_agent().items():
+        rows = []
+        for answer in answers:
+            leaf = answer["action"][agent] if agent else answer["action"]
+            rows.append(npy.from_base64(leaf, field="action"))
+        at = f"agents/{agent}/" if agent else ""
+        yield _Comparison(f"{at}action", own["action"], np.concatenate(rows)), where
+
+
+def _answered(bodies: Sequence[bytes], model: Model) -> list[Any]:
+    """Return what requests that have come at the same time are answered."""
+    plain = PlainRows.of(model)
+    calls = [] if plain is None else [plain.read(body) for body in bodies]
+    quick = [call for call in calls if call is not None]
+    if plain is not None and len(quick) == len(bodies):
+        answers = plain.answer(quick, unwatched)
+    else:
+        verb = inference.GET_ACTION
+        read = [verb.read(model, body, inference.GREEDY, None) for body in bodies]
+        answers = verb.answer(model, read, unwatched)
+    return [_decoded(answer) for answer in answers]
+
+
+def _decoded(answer: Answer) -> Any:  # noqa: ANN401
+    if isinstance(answer, ArenaError):
+        raise answer
+    return msgspec.json.decode(answer)  # type: ignore[arg-type]  # JSON is answered in JSON
 
 
 # --- one step ------------------------------------------------------------------------
@@ -169,11 +215,8 @@ def _body(
 def _tree(model: Model, agent: str, own: Arrays, what: str, where: str) -> object:
     """Return the observation as it is sent."""
     space = model.agents[agent].policy.observation_space
-    leaves = {
-        name.removeprefix(what).removeprefix("/"): npy.to_base64(array)
-        for name, array in own.items()
-        if name.partition("/")[0] == what
-    }
+    arrays = golden.leaves(own, what)
+    leaves = {path: npy.to_base64(array) for path, array in arrays.items()}
     try:
         return leaves[""] if space is None else unflatten(leaves, space)
     except KeyError as error:

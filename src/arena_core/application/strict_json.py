@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from arena_core.application import decoding
 from arena_core.application.filenames import shown
 from arena_core.domain.errors import Rejected
 
@@ -48,7 +49,7 @@ def convert(obj: object, form: type[T], *, at: str = "") -> T:
     after `at`, the path of `obj` itself.
     """
     try:
-        return msgspec.convert(obj, form)
+        return decoding.convert(obj, form)
     except msgspec.ValidationError as error:
         problem = _PROBLEM.fullmatch(str(error))
         what, where = problem.group("what", "where") if problem else ("", None)

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from attrs import frozen
 
-from arena_core.application import inference
+from arena_core.application.action_requests import ActionRequest, understood
 from arena_core.application.heads import MASK
-from arena_core.application.inference import ActionRequest, Choice, Mode
+from arena_core.application.inference import Choice, Mode
 from arena_core.application.models import SINGLE, Acted, Model
 from arena_core.application.ports import Array
 from arena_core.application.serving import Registry
@@ -86,7 +86,7 @@ class Inference:
         if not model.acts:
             raise Rejected("This agent predicts: call predict, not get_action.")
         _check_axes(model, observation, "obs", batched=batched)
-        asked = inference.understood(
+        asked = understood(
             model,
             ActionRequest(
                 observation,

@@ -1,9 +1,12 @@
 """The settings of a process: one frozen object, read from the environment once."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field, fields, frozen
+from attrs.validators import optional
 
 from arena_core.application.ports import Device
 from arena_core.domain.errors import Rejected
@@ -12,6 +15,8 @@ from arena_core.domain.values import one_of
 MEMORY = "memory:"
 SQLITE = "sqlite:///"
 MIB = 1024 * 1024
+N = TypeVar("N", int, float)
+CALLED = {int: "whole number", float: "number"}
 
 
 def data_directory(environ: Mapping[str, str]) -> Path:
@@ -36,9 +41,36 @@ def _device(device: Device | str) -> Device:
 
 
 def _positive(_: object, attribute: "Attribute[int]", value: object) -> None:
-    if not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise Rejected(
             f"{attribute.name} must be a whole number above 0.", field=attribute.name
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _above_zero(_: object, attribute: "Attribute[float]", value: float) -> None:
+    if not _is_number(value) or value <= 0:
+        raise Rejected(
+            f"{attribute.name} must be a number above 0.", field=attribute.name
+        )
+
+
+def _zero_or_more(_: object, attribute: "Attribute[float]", value: float) -> None:
+    if not _is_number(value) or value < 0:
+        raise Rejected(
+            f"{attribute.name} must be 0 or a number above it.", field=attribute.name
+        )
+
+
+def _beyond_default(settings: "Settings", _: object, value: int) -> None:
+    if value < settings.deadline_ms:
+        raise Rejected(
+            f"max_deadline_ms is {value}, below the deadline_ms of "
+            f"{settings.deadline_ms}: raise the one or lower the other.",
+            field="max_deadline_ms",
         )
 
 
@@ -67,6 +99,23 @@ class Settings:
     """The largest request body, of everything but uploads of bundles."""
     max_upload_bytes: int = field(default=4096 * MIB, validator=_positive)
     """The largest bundle, packed and unpacked."""
+    deadline_ms: int = field(default=1000, validator=_positive)
+    """By when a call of an agent is begun, or refused, if it does not say so."""
+    max_deadline_ms: int = field(default=60_000, validator=[_positive, _beyond_default])
+    """The latest deadline that a call may ask for."""
+    max_batch: int | None = field(default=None, validator=optional(_positive))
+    """The most rows of several requests that are run together; None: as many as pay."""
+    rate_limit: float | None = field(default=None, validator=optional(_above_zero))
+    """Calls of agents a second that each credential may make; None: without a limit."""
+    body_timeout_s: float = field(default=10.0, validator=_above_zero)
+    """How long a body may pause before its next part comes."""
+    keep_warm_s: float = field(default=600.0, validator=_zero_or_more)
+    """How long the weights that a swap has replaced stay loaded, for a rollback; 60 s at
+    least, whatever is set."""
+    probe_interval_s: float = field(default=10.0, validator=_zero_or_more)
+    """How often each model that is live is asked whether it answers; 0: never."""
+    workers: int = field(default=1, validator=_positive)
+    """How many processes `serve` answers with."""
 
     @property
     def store_path(self) -> Path | None:
@@ -93,14 +142,30 @@ class Settings:
             secret_key=environ.get("ARENA_SECRET_KEY") or None,
             public_url=environ.get("ARENA_PUBLIC_URL") or None,
             device=environ.get("ARENA_DEVICE", "auto"),
-            threads=_number(environ, "ARENA_THREADS", 1),
-            max_body_bytes=_number(environ, "ARENA_MAX_BODY_BYTES", 64 * MIB),
-            max_upload_bytes=_number(environ, "ARENA_MAX_UPLOAD_BYTES", 4096 * MIB),
+            threads=_read(environ, "threads", int),
+            max_body_bytes=_read(environ, "max_body_bytes", int),
+            max_upload_bytes=_read(environ, "max_upload_bytes", int),
+            deadline_ms=_read(environ, "deadline_ms", int),
+            max_deadline_ms=_read(environ, "max_deadline_ms", int),
+            max_batch=_read(environ, "max_batch", int),
+            rate_limit=_read(environ, "rate_limit", float),
+            body_timeout_s=_read(environ, "body_timeout_s", float),
+            keep_warm_s=_read(environ, "keep_warm_s", float),
+            probe_interval_s=_read(environ, "probe_interval_s", float),
+            workers=_read(environ, "workers", int),
         )
 
 
-def _number(environ: Mapping[str, str], name: str, default: int) -> int:
-    text = environ.get(name, str(default))
-    if not text.isdigit() or int(text) == 0:
-        raise Rejected(f"{name} must be a whole number above 0.", field=name)
-    return int(text)
+def _read(environ: Mapping[str, str], name: str, kind: type[N]) -> N:
+    """Return a number of the environment, or the field's default without one."""
+    variable = f"ARENA_{name.upper()}"
+    text = environ.get(variable)
+    if not text:
+        default: N = getattr(fields(Settings), name).default
+        return default
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise Rejected(
+            f"{variable} must be a {CALLED[kind]}.", field=variable
+        ) from error

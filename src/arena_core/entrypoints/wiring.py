@@ -22,11 +22,16 @@ from arena_core.adapters.rows.sqlite import SQLiteRowStore
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.adapters.stores.sqlite import SQLiteEventStore
 from arena_core.adapters.tarballs import Limits, unpack
+from arena_core.adapters.telemetry.files import FileScoreboard
+from arena_core.adapters.telemetry.memory import MemoryScoreboard
+from arena_core.adapters.telemetry.process import measure
+from arena_core.application.agreement import Agreement
 from arena_core.application.conversion import Converter
 from arena_core.application.handling import Handler
 from arena_core.application.importing import Importer
 from arena_core.application.keys import DeploymentKeys
 from arena_core.application.loading import Loaded, load
+from arena_core.application.metering import Metering
 from arena_core.application.ports import (
     BlobStore,
     EventStore,
@@ -34,10 +39,14 @@ from arena_core.application.ports import (
     Presence,
     RowStore,
 )
+from arena_core.application.probing import Prober, Schedule
 from arena_core.application.progress import Progress
+from arena_core.application.readings import Scoreboard
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
+from arena_core.application.tallies import LogTally
+from arena_core.application.telemetry import Telemetry
 from arena_core.application.use_cases import Application
 from arena_core.application.views import Views
 from arena_core.domain.errors import Rejected
@@ -59,6 +68,7 @@ class Kept:
     metrics: MetricStore
     blobs: BlobStore
     presence: Presence
+    scoreboard: Scoreboard
     secret: bytes
     incoming: Path | None = None
     """Where uploads are unpacked."""
@@ -74,7 +84,10 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
         worker = WorkerId(uuid4())
         keys = DeploymentKeys(kept.secret)
         runtimes = runtimes_of(settings.device, settings.threads)
-        registry = Registry(keys, worker)
+        agreement = Agreement(worker, kept.presence)
+        registry = Registry(
+            keys, worker, agreement=agreement, keep_warm_s=settings.keep_warm_s
+        )
         core = Core(
             kept.store,
             Handler(kept.store, utc_now),
@@ -87,15 +100,33 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             utc_now,
             uuid4,
             partial(TemporaryDirectory, prefix="import-", dir=kept.incoming),
+            agreement,
         )
         progress = Progress()
         importer = Importer(core, kept.presence, converter(), worker, progress)
         supervisor = Supervisor(
-            core, registry, kept.presence, runtimes, worker, importer=importer
+            core,
+            registry,
+            kept.presence,
+            runtimes,
+            worker,
+            importer=importer,
+            prober=_prober(settings, core, registry, worker),
+        )
+        metering = Metering(
+            Telemetry(), kept.scoreboard, kept.presence, worker, measure
         )
         limits = Limits(total_bytes=settings.max_upload_bytes)
         arena = Arena(
-            Application(core, registry, keys, secrets.token_bytes, progress),
+            Application(
+                core,
+                registry,
+                keys,
+                secrets.token_bytes,
+                progress,
+                metering=metering,
+                tally=LogTally(core.store),
+            ),
             supervisor,
             settings,
             Uploads(partial(unpack, limits=limits), kept.incoming),
@@ -104,6 +135,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
     if serve:
         try:
             supervisor.start()
+            metering.start()
         except BaseException:
             arena.close()
             raise
@@ -132,6 +164,14 @@ def load_bundle(folder: Path) -> Loaded:
     return load(blobs, runtimes_of(), blobs.put(folder), None)
 
 
+def _prober(
+    settings: Settings, core: Core, registry: Registry, worker: WorkerId
+) -> Prober | None:
+    if not settings.probe_interval_s:
+        return None
+    return Prober(core, registry, worker, Schedule(settings.probe_interval_s))
+
+
 def _kept(settings: Settings, resources: ExitStack) -> Kept:
     path = settings.store_path
     if path is None:
@@ -147,6 +187,7 @@ def _in_memory(settings: Settings, resources: ExitStack) -> Kept:
         resources.enter_context(closing(MemoryMetricStore())),
         MemoryBlobStore() if settings.blobs is None else FileBlobStore(settings.blobs),
         MemoryPresence(),
+        MemoryScoreboard(),
         secrets.token_bytes(SECRET_BYTES) if secret is None else given_secret(secret),
     )
 
@@ -173,6 +214,7 @@ def _in_files(settings: Settings, path: Path, resources: ExitStack) -> Kept:
         resources.enter_context(closing(SQLiteMetricStore.open(path))),
         blobs,
         FilePresence(_workers(path)),
+        FileScoreboard(_workers(path), release=VERSION),
         master_secret(settings.secret_key, key_file, begun=store.head() > 0),
         blobs.incoming,
     )

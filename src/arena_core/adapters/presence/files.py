@@ -1,13 +1,16 @@
 """Presence by locked files: the kernel lets go of a lock when its process dies."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 from filelock import FileLock, Timeout
 
+from arena_core.application.decoding import decoder
+from arena_core.application.ports import Note
 from arena_core.domain.errors import Conflict, Unavailable
 from arena_core.domain.ids import WorkerId
 
@@ -22,6 +25,9 @@ class FilePresence:
     So whoever touches these files holds one more lock, the guard, meanwhile: then
     a lock that cannot be had is a worker's, and a file can be removed in peace.
 
+    What a worker tells is a second file, put in the place of the one before.  It is
+    not made to outlast a power cut, which no worker does.
+
     Safe to use from several threads and processes of one machine.
     """
 
@@ -30,6 +36,7 @@ class FilePresence:
         self._folder = folder
         self._held: dict[WorkerId, FileLock] = {}
         self._mutex = threading.Lock()
+        self._telling = threading.Lock()
         with _translated():
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -61,14 +68,38 @@ class FilePresence:
 
     def is_anyone_alive(self) -> bool:
         """Say whether any worker at all is alive."""
-        workers = [path.stem for path in self._folder.glob("*-*-*-*-*.lock")]
-        return any(self.is_alive(WorkerId(UUID(worker))) for worker in workers)
+        return any(self.is_alive(worker) for worker in self._workers())
 
     def withdraw(self, worker: WorkerId) -> None:
-        with self._guarded():
+        with self._telling, self._guarded():
             lock = self._held.pop(worker, None)
             if lock is not None:
                 self._remove(worker, lock)
+
+    def tell(self, worker: WorkerId, note: Note) -> None:
+        with self._telling, _translated():
+            if worker in self._held:
+                new = self._note(worker).with_suffix(".new")
+                new.write_bytes(msgspec.json.encode(note))
+                new.replace(self._note(worker))
+
+    def notes(self) -> Mapping[WorkerId, Note]:
+        with _translated():
+            return {worker: self._told(worker) for worker in self._workers()}
+
+    def _told(self, worker: WorkerId) -> Note:
+        try:
+            return decoder(Note).decode(self._note(worker).read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            # Nothing, or of another release: it is asked to have done nothing yet.
+            return Note()
+
+    def _workers(self) -> list[WorkerId]:
+        found = self._folder.glob("*-*-*-*-*.lock")
+        return [WorkerId(UUID(path.stem)) for path in found]
+
+    def _note(self, worker: WorkerId) -> Path:
+        return self._folder / f"{worker}.note"
 
     def _file(self, worker: WorkerId) -> Path:
         return self._folder / f"{worker}.lock"
@@ -84,7 +115,9 @@ class FilePresence:
     def _remove(self, worker: WorkerId, lock: FileLock) -> None:
         # Released first, for Windows removes no file that is open.
         lock.release()
-        self._file(worker).unlink(missing_ok=True)
+        note = self._note(worker)
+        for path in (self._file(worker), note, note.with_suffix(".new")):
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

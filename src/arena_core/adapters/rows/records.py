@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from attrs import fields, has
 
+from arena_core.application.decoding import decoder
 from arena_core.application.ports import Row
 from arena_core.domain import (
     agent,
@@ -56,7 +57,7 @@ def from_record(record: tuple[Any, ...]) -> Row:
     if record[1] not in STATES:
         raise ValueError(f"no aggregate is of the kind {record[1]!r}")
     try:
-        state: Any = msgspec.json.decode(record[11], type=STATES[record[1]])
+        state: Any = decoder(STATES[record[1]]).decode(record[11])
     except msgspec.MsgspecError as error:
         raise ValueError(f"no state of the kind {record[1]!r}") from error
     return Row(

@@ -20,7 +20,7 @@ from arena_core.adapters.runtimes.checks import (
 from arena_core.adapters.runtimes.onnx_safety import LARGEST_BYTES, refuse_unsafe
 from arena_core.application.ports import Array, Device, Tensors
 from arena_core.domain.checkpoint import Signature, TensorSpec
-from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.errors import Rejected, Unavailable, Unloaded
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -71,7 +71,7 @@ class OnnxRuntime:
     def run(self, inputs: Tensors) -> dict[str, Array]:
         session = self._session  # `close` in another thread must not pull it away
         if session is None:
-            raise Unavailable("The weights are unloaded: connect the agent again.")
+            raise Unloaded("The weights are unloaded: connect the agent again.")
         rows = self._check.rows(inputs)
         try:
             arrays = self._infer(session, inputs, rows)

@@ -4,7 +4,10 @@ A model is a tree of protobuf messages, and every message of it is looked at, wh
 it hangs: a list of the known places would be one release behind the format.
 """
 
+import functools
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 from arena_core.domain.errors import Rejected, TooLarge
@@ -26,10 +29,9 @@ def refuse_unsafe(weights: bytes, *, largest_bytes: int = LARGEST_BYTES) -> None
     That means: one file, no data kept outside of it (which a runtime would read from
     this machine's disk), operators of the ONNX standard only, and no loops.
     """
-    # Imported here: they take 0.15 s, and only those who load a model need them.
+    # Imported here, for only those who load a model need them.
     from google.protobuf import message as protobuf  # noqa: PLC0415
     from google.protobuf import unknown_fields  # noqa: PLC0415
-    from onnx import ModelProto  # noqa: PLC0415
 
     if len(weights) > largest_bytes:
         raise TooLarge(
@@ -38,7 +40,7 @@ def refuse_unsafe(weights: bytes, *, largest_bytes: int = LARGEST_BYTES) -> None
             field="weights",
         )
     try:
-        model = ModelProto.FromString(weights)
+        model = _onnx().ModelProto.FromString(weights)
     except protobuf.DecodeError as error:
         raise _not_onnx() from error
     if not model.HasField("graph"):
@@ -52,6 +54,21 @@ def refuse_unsafe(weights: bytes, *, largest_bytes: int = LARGEST_BYTES) -> None
                 field="weights",
             )
         _refuse(message)
+
+
+@functools.cache
+def _onnx() -> Any:  # noqa: ANN401 -- generated, without types
+    """Import the messages of the format, and no more of the package.
+
+    All of it takes three times as long, and memory that a server keeps: tools to make
+    and to convert models, and the data types of hardware.
+    """
+    package: Any = find_spec("onnx")  # finds it, and imports nothing
+    places = package.submodule_search_locations
+    spec: Any = PathFinder.find_spec("onnx_ml_pb2", places)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _messages(root: Any) -> Iterator[Any]:  # noqa: ANN401

@@ -29,7 +29,7 @@ from arena_core.adapters.runtimes.torch_programs.execution import (
 from arena_core.adapters.runtimes.torch_programs.programs import Program, Rows
 from arena_core.application.ports import Array, Device, Tensors
 from arena_core.domain.checkpoint import Signature, TensorSpec
-from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.errors import Rejected, Unavailable, Unloaded
 
 CPU, CUDA = "cpu", "cuda:0"
 
@@ -53,7 +53,7 @@ class TorchExportRuntime:
     def run(self, inputs: Tensors) -> dict[str, Array]:
         program = self._program  # `close` in another thread must not pull it away
         if program is None:
-            raise Unavailable("The weights are unloaded: connect the agent again.")
+            raise Unloaded("The weights are unloaded: connect the agent again.")
         rows = self._check.rows(inputs)
         ordered = [inputs[spec.name] for spec in self.signature.inputs]
         try:

@@ -23,8 +23,10 @@ from arena_core.adapters.stores.sqlite_recorder import (
 from arena_core.application.ports import Clock, Context, Fault, Recorded, Write
 from arena_core.domain.errors import Corrupt, Rejected
 
-POLL_S = 0.025
-"""How often a waiting `head` looks for the events of other processes."""
+POLL_S = 0.01
+"""How often one of those who wait for a `head` looks for other processes' events."""
+SPARE_S = 0.05
+"""How long the others wait for that one: it may have turned to something else."""
 
 _PAGE = 200
 _NO_BOUND = 2**63 - 1
@@ -57,9 +59,11 @@ class SQLiteEventStore:
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
         self._writer = Lock()
-        self._appended = Condition()
+        self._grown = Condition()
         self._newest = 0
-        """The last position that this process has put there."""
+        """The last position that this process has put or seen there."""
+        self._looking = Lock()
+        """Held by the one thread that looks what other processes append."""
 
     @classmethod
     def open(
@@ -90,9 +94,7 @@ class SQLiteEventStore:
             return self.head()
         with self._alone(), self._recorder.writing() as cursor:
             position = append.to(_Log(self._recorder, cursor), self._clock())
-        with self._appended:
-            self._newest = max(self._newest, position)
-            self._appended.notify_all()
+        self._seen(position)
         return position
 
     @contextmanager
@@ -126,12 +128,30 @@ class SQLiteEventStore:
         while True:
             position = self._recorder.head()
             left = deadline - time.monotonic()
+            if position > beyond:
+                self._seen(position)
             if position > beyond or left <= 0:
                 return position
-            with self._appended:
-                self._appended.wait_for(
-                    lambda: self._newest > beyond, min(left, POLL_S)
+            self._wait(beyond, left)
+
+    def _wait(self, beyond: int, left: float) -> None:
+        """Wait a little, less if the log is seen to grow beyond a position."""
+        looks = self._looking.acquire(blocking=False)
+        try:
+            with self._grown:
+                self._grown.wait_for(
+                    lambda: self._newest > beyond,
+                    min(left, POLL_S if looks else SPARE_S),
                 )
+        finally:
+            if looks:
+                self._looking.release()
+
+    def _seen(self, position: int) -> None:
+        with self._grown:
+            if position > self._newest:
+                self._newest = position
+                self._grown.notify_all()
 
     def faults(self) -> Iterator[Fault]:
         last = self._recorder.last_given_out()

@@ -58,7 +58,7 @@ def _conditions(event: SwapRequested) -> str:
     if event.shadow is not None:
         return f", as a shadow for {event.shadow.bake_s:g} s"
     if event.guard is not None:
-        return f", for {event.guard.bake_s:g} s {_limits(event.guard)}"
+        return f", guarded for {event.guard.bake_s:g} s: {_limits(event.guard)}"
     return ""
 
 

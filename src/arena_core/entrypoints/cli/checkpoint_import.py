@@ -18,9 +18,9 @@ from arena_core.application.conversion import (
 from arena_core.application.freezing import specific
 from arena_core.application.resources import AgentView
 from arena_core.application.use_cases import UseCases
-from arena_core.domain.deployment import Parity
 from arena_core.domain.errors import Conflict
 from arena_core.domain.ids import Digest
+from arena_core.domain.parity import Parity
 from arena_core.entrypoints.cli.connecting import connected, say_if_pending
 from arena_core.entrypoints.cli.conversions import Converted, Foreign, convert
 from arena_core.entrypoints.cli.destinations import Destination, experiment_for

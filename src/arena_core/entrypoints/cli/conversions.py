@@ -14,9 +14,9 @@ from rich.text import Text
 from arena_core.application import bundles, orders, parity
 from arena_core.application.conversion import Format, Options, Report
 from arena_core.domain.checkpoint import Manifest
-from arena_core.domain.deployment import Parity, Verdict
 from arena_core.domain.errors import Rejected
 from arena_core.domain.ids import Digest
+from arena_core.domain.parity import Parity, Verdict
 
 _STEP = "step"
 """Where the provenance of a bundle says how far training was."""

@@ -1,21 +1,36 @@
 """`arena-core`: the group of all commands."""
 
 import sys
+from importlib import import_module
 
 import click
 
 from arena_core.domain.errors import ArenaError
 from arena_core.domain.release import VERSION
-from arena_core.entrypoints.cli.agent import agent
-from arena_core.entrypoints.cli.audit import audit
-from arena_core.entrypoints.cli.checkpoint import checkpoint
-from arena_core.entrypoints.cli.demo import demo
-from arena_core.entrypoints.cli.serve import serve
-from arena_core.entrypoints.cli.token import token
+
+COMMANDS = ("agent", "audit", "checkpoint", "demo", "serve", "token")
+"""Each has the name of its module, and of the command that is in it."""
+
+
+class Commands(click.Group):
+    """Imports the command that is run, so that `serve` starts without the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"arena_core.entrypoints.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(VERSION, prog_name="arena-core")
 def cli() -> None:
@@ -28,10 +43,6 @@ def cli() -> None:
     A server of my own:  arena-core serve
     What was live when:  arena-core audit replay --at 2026-01-31T14:03:00Z
     """  # noqa: D301 -- click wants the character itself, not two that look like it
-
-
-for command in (demo, serve, agent, token, checkpoint, audit):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -3,15 +3,20 @@
 import os
 import signal
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
 import click
 from attrs import evolve
 
+from arena_core.domain.errors import Rejected
 from arena_core.domain.values import Role
 from arena_core.entrypoints.cli.options import operator, settings, store_options
 from arena_core.entrypoints.library import Arena
+from arena_core.entrypoints.settings import Settings
 
 
 @click.command()
@@ -25,6 +30,12 @@ from arena_core.entrypoints.library import Arena
     help="0 chooses a free one.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that answer.  Default: ARENA_WORKERS, or 1.",
+)
+@click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the first manager token here, mode 0600, instead of printing it.",
@@ -34,36 +45,91 @@ def serve(
     blobs: Path | None,
     host: str,
     port: int,
+    workers: int | None,
     token_file: Path | None,
 ) -> None:
     """Serve the HTTP API, and every agent that is Deployed.
 
     The first start makes one manager token.  SIGTERM and Ctrl-C drain: what is being
     answered is answered, then the process ends with status 0.
-    """
-    from arena_core.entrypoints.http.app import build_app  # noqa: PLC0415 -- --help needs no server
-    from arena_core.entrypoints.http.server import Server  # noqa: PLC0415 -- likewise
-    from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- likewise
 
-    given = evolve(settings(store, blobs), inspect_apart=True)
+    One process is the quickest on one or two cores.  More of them pay where there are
+    more cores, and above all where bodies are large, such as images.  Each holds every
+    model once more, and each batches only what reaches itself.  One that dies is
+    replaced, while the others serve on.
+    """
+    given = settings(store, blobs)
+    given = evolve(given, workers=workers or given.workers)
     # Torch takes its number of threads from here, if a model ever needs torch.
     os.environ.setdefault("OMP_NUM_THREADS", str(given.threads))
-    with _listen(host, port) as listener, open_arena(given) as arena:
-        server = Server(build_app(arena), listener)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.drain())
-        _first_token(arena, host, token_file)
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"Listening on http://{shown}:{listener.getsockname()[1]}")
-        server.run()
+    if given.workers == 1:
+        _serve_alone(given, host, port, token_file)
+    else:
+        _serve_with_workers(given, host, port, token_file)
     click.echo("Stopped.")
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    from arena_core.entrypoints.http.server import listen  # noqa: PLC0415 -- --help needs no server
+def _serve_alone(
+    given: Settings, host: str, port: int, token_file: Path | None
+) -> None:
+    from arena_core.entrypoints.http.app import build_app  # noqa: PLC0415 -- --help needs no server
+    from arena_core.entrypoints.http.server import Server, listen  # noqa: PLC0415 -- likewise
+    from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- likewise
 
+    with _usable(host, port):
+        listener = listen(host, port)
+    with listener, open_arena(evolve(given, inspect_apart=True)) as arena:
+        server = Server(build_app(arena), listener)
+        _on_signals(server.drain, server.drain)
+        _first_token(arena, host, token_file)
+        _say_where(host, listener)
+        server.run()
+
+
+def _serve_with_workers(
+    given: Settings, host: str, port: int, token_file: Path | None
+) -> None:
+    from arena_core.entrypoints.wiring import open_arena  # noqa: PLC0415 -- --help needs no server
+    from arena_core.entrypoints.worker_processes import (  # noqa: PLC0415 -- likewise
+        worker_command,
+        worker_environment,
+    )
+    from arena_core.entrypoints.workers import Workers, shared_listeners  # noqa: PLC0415 -- likewise
+
+    if given.store_path is None:
+        raise Rejected(
+            "Several workers need a store that they can share: name a path with "
+            "--store, or leave --workers out.",
+            field="workers",
+        )
+    with ExitStack() as held:
+        with _usable(host, port):
+            listeners = shared_listeners(host, port, given.workers)
+        for listener in listeners:
+            held.enter_context(listener)
+        with open_arena(given, serve=False) as arena:
+            _first_token(arena, host, token_file)
+        environment = worker_environment(given, os.environ)
+        workers = Workers(listeners, worker_command(), environment)
+        _on_signals(workers.drain, workers.interrupt)
+        if not workers.run(partial(_say_where, host, listeners[0])):
+            raise click.ClickException("Not all workers have ended in time, or well.")
+
+
+def _on_signals(drain: Callable[[], None], interrupt: Callable[[], None]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: drain())
+    signal.signal(signal.SIGINT, lambda *_: interrupt())
+
+
+def _say_where(host: str, listener: socket.socket) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"Listening on http://{shown}:{listener.getsockname()[1]}")
+
+
+@contextmanager
+def _usable(host: str, port: int) -> Iterator[None]:
     try:
-        return listen(host, port)
+        yield
     except OSError as error:
         raise click.ClickException(
             f"Port {port} of {host} cannot be used ({error.strerror}): choose another "

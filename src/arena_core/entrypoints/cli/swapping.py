@@ -32,10 +32,11 @@ reason_option = click.option("--reason", help="Why; it is kept in the event log.
 wait_option = click.option(
     "--wait",
     "wait_s",
+    metavar="SECONDS",
     type=float,
     default=60.0,
     show_default=True,
-    help="Seconds to wait for a server to carry it out, if one runs.",
+    help="How long to wait for a server to carry it out, if one runs.",
 )
 
 
@@ -50,24 +51,37 @@ wait_option = click.option(
 @click.option(
     "--bake",
     "bake_s",
+    metavar="SECONDS",
     type=float,
-    help="Seconds for which the limits below are watched.",
+    help="For how long the limits below are watched; a week at most.",
 )
-@click.option("--max-error-rate", type=float, help="Of requests, from 0 to 1.")
-@click.option("--max-p99-ms", type=float, help="Of answers, in milliseconds.")
 @click.option(
-    "--max-mask-violation-rate", type=float, help="Of rows with a mask, from 0 to 1."
+    "--max-error-rate", metavar="SHARE", type=float, help="Of requests, from 0 to 1."
+)
+@click.option(
+    "--max-p99-ms",
+    metavar="MILLISECONDS",
+    type=float,
+    help="Which 1 request in 100 may exceed.",
+)
+@click.option(
+    "--max-mask-violation-rate",
+    metavar="SHARE",
+    type=float,
+    help="Of rows with a mask, from 0 to 1.",
 )
 @click.option(
     "--max-action-shift",
+    metavar="SHARE",
     type=float,
     help="How far its actions may be from those before, from 0 to 1.",
 )
 @click.option(
     "--shadow",
     "shadow_s",
+    metavar="SECONDS",
     type=float,
-    help="Replace nothing: ask it beside the present one, for so many seconds.",
+    help="Replace nothing: ask it beside the present one for so long.",
 )
 @wait_option
 @reason_option
@@ -86,7 +100,7 @@ def redeploy(
     """Give an agent another checkpoint; no request fails meanwhile.
 
     With --bake and a limit, what answered before comes back by itself as soon as a
-    limit is crossed.
+    limit is crossed.  How it ended is told by arena-core audit show NAME.
     """
     guard = _guard(bake_s, limits)
     shadow = None if shadow_s is None else Shadow(shadow_s)

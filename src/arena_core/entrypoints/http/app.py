@@ -7,7 +7,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
 
 from arena_core.domain.release import VERSION
 from arena_core.entrypoints.http import (
@@ -16,6 +17,7 @@ from arena_core.entrypoints.http import (
     experiments,
     health,
     imports,
+    metrics,
     openapi,
     projects,
     tokens,
@@ -33,16 +35,27 @@ CONTROL_PLANE = (
     *tokens.ENDPOINTS,
     *events.ENDPOINTS,
     *health.ENDPOINTS,
+    *metrics.ENDPOINTS,
 )
 
 
-def build_app(arena: Arena) -> Starlette:
+class App(Starlette):
+    """The whole API.  Calls of the data plane do not pass through the router."""
+
+    data_plane: DataPlane
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.data_plane.serves(scope):
+            await self.data_plane(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def build_app(arena: Arena) -> App:
     """Return the app.  It needs no lifespan, so that it can be mounted anywhere."""
     endpoints = (*CONTROL_PLANE, _openapi())
-    routes = [endpoint.route(arena) for endpoint in endpoints]
-    # Routes are tried in their order: what is asked most often stands first.
-    app = Starlette(
-        routes=[Mount("/inference", app=DataPlane(arena)), *routes],
+    app = App(
+        routes=[endpoint.route(arena) for endpoint in endpoints],
         exception_handlers={
             HTTPException: _http_error,
             ClientDisconnect: _nobody,
@@ -51,6 +64,8 @@ def build_app(arena: Arena) -> Starlette:
     )
     # An address that nobody declared is not there, rather than somewhere else.
     app.router.redirect_slashes = False
+    app.data_plane = DataPlane(arena)
+    app.state.telemetry = arena.application.telemetry
     return app
 
 
@@ -73,6 +88,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         HTTPStatus.NOT_FOUND: "There is nothing at this address.",
         HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method.",
     }.get(status, status.phrase)
+    # No route has answered, and so none has counted it; to find that out is quick.
+    request.app.state.telemetry.handled(request.method, "", status, 0.0)
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = _allowed(request)

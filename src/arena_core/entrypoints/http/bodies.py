@@ -1,6 +1,8 @@
 """Reading what callers send: bounded before it is parsed, and parsed by type."""
 
+import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,20 +10,25 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import msgspec
+from attrs import define
 from msgspec import inspect
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from arena_core.application import strict_json
-from arena_core.domain.errors import Rejected, StorageFull, TooLarge
+from arena_core.application.decoding import convert
+from arena_core.domain.errors import Rejected, StorageFull, TooLarge, TooSlow
 from arena_core.domain.values import shown
 from arena_core.entrypoints.library import Arena
 
 MOST_ITEMS = 1000
 MOST_LEVELS = 64
 """How deep what callers send may be nested."""
+SLOW = "The body took too long to come: send it at once."
 NOT_KEPT = "The upload could not be kept: see that the server's disk has space."
+LEAST_BYTES_PER_S = 500
+"""How fast a body must come: each byte earns its caller some more time."""
 _LONGEST_PROBLEM = 300
 _GZIP = b"\x1f\x8b"
 _INDEX = re.compile(r"\[(\d+)\]")
@@ -37,10 +44,14 @@ def parse_query(request: Request, kind: type[S]) -> S:
     return _converted(given, kind, strict=False)
 
 
-async def parse_body(request: Request, kind: type[S], *, limit_bytes: int) -> S:
+async def parse_body(
+    request: Request, kind: type[S], *, limit_bytes: int, timeout_s: float
+) -> S:
     """Return the JSON body as a `kind`; no body counts as an empty object."""
     announced = request.headers.get("content-length")
-    body = await read(request.receive, announced, limit_bytes=limit_bytes)
+    body = await read(
+        request.receive, announced, limit_bytes=limit_bytes, timeout_s=timeout_s
+    )
     try:
         parsed = strict_json.decode(body or b"{}", most_levels=MOST_LEVELS)
     except Rejected as error:
@@ -49,26 +60,70 @@ async def parse_body(request: Request, kind: type[S], *, limit_bytes: int) -> S:
 
 
 async def read(
-    receive: Receive, content_length: str | None, *, limit_bytes: int
+    receive: Receive, content_length: str | None, *, limit_bytes: int, timeout_s: float
 ) -> bytes:
     """Return the whole body.  Raises `TooLarge` before, or as soon as, it is.
 
-    Raises `ClientDisconnect` if the caller leaves before it is complete.
+    Raises `TooSlow` if the next part does not come in time, and `ClientDisconnect` if
+    the caller leaves before it is complete.
     """
     check_announced(content_length, limit_bytes)
     whole = bytearray()  # a list of chunks of few bytes each would be far larger
+    parts = _Parts(receive, limit_bytes, timeout_s)
     while True:
-        message = await receive()
+        chunk = await parts.next()
+        if parts.is_over and not whole:
+            return chunk
+        whole += chunk
+        if parts.is_over:
+            return bytes(whole)
+
+
+TIMERS = 1000
+"""Each part takes one, and a body may come in hundreds of thousands of parts."""
+
+
+@define
+class _Parts:
+    """The parts of a body, as they come."""
+
+    _receive: Receive
+    _limit_bytes: int
+    _timeout_s: float
+    is_over: bool = False
+    _size: int = 0
+    _waited_s: float = 0.0
+    _timers: int = 0
+
+    async def next(self) -> bytes:
+        message = await self._message()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
-        if len(whole) + len(chunk) > limit_bytes:
-            raise too_large(limit_bytes)
-        if not whole and not message.get("more_body", False):
-            return chunk
-        whole += chunk
-        if not message.get("more_body", False):
-            return bytes(whole)
+        self.is_over = not message.get("more_body", False)
+        self._size += len(chunk)
+        if self._size > self._limit_bytes:
+            raise too_large(self._limit_bytes)
+        return chunk
+
+    async def _message(self) -> Message:
+        """Return what comes next; what takes its time must have come fast enough.
+
+        Only the time counts that is spent waiting for the caller.
+        """
+        earned_s = self._timeout_s + self._size / LEAST_BYTES_PER_S
+        begun_s = time.perf_counter()
+        self._timers += 1
+        if self._timers % TIMERS == 0:
+            await asyncio.sleep(0)  # where the loop forgets the timers that are over
+        try:
+            # Of asyncio, for anyio's takes several times as long.
+            async with asyncio.timeout(min(self._timeout_s, earned_s - self._waited_s)):
+                return await self._receive()
+        except TimeoutError as error:
+            raise TooSlow(SLOW) from error
+        finally:
+            self._waited_s += time.perf_counter() - begun_s
 
 
 @asynccontextmanager
@@ -85,7 +140,8 @@ async def uploaded(
     scratch = await run_in_threadpool(_scratch, arena)
     try:
         path = Path(scratch.name) / "upload"
-        await _stream_to(path, request, limit_bytes)
+        parts = _Parts(request.receive, limit_bytes, arena.settings.body_timeout_s)
+        await _stream_to(path, parts)
         folder = Path(scratch.name) / "files"
         await run_in_threadpool(_lay_out, arena, path, folder, single)
         yield folder
@@ -118,15 +174,11 @@ def _is_archive(path: Path) -> bool:
     return head.startswith(_GZIP) or head[257:262] == b"ustar"
 
 
-async def _stream_to(path: Path, request: Request, limit_bytes: int) -> None:
-    size = 0
+async def _stream_to(path: Path, parts: _Parts) -> None:
     try:
         with path.open("wb") as file:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit_bytes:
-                    raise too_large(limit_bytes)
-                await run_in_threadpool(file.write, chunk)
+            while not parts.is_over:
+                await run_in_threadpool(file.write, await parts.next())
     except OSError as error:
         raise StorageFull(NOT_KEPT) from error
 
@@ -148,7 +200,7 @@ def too_large(limit_bytes: int) -> TooLarge:
 
 def _converted(given: object, kind: type[S], *, strict: bool) -> S:
     try:
-        return msgspec.convert(given, kind, strict=strict)
+        return convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at ")
         field = _field(text, where)

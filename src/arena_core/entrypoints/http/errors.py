@@ -1,6 +1,7 @@
 """The one table from errors to answers, as problem details (RFC 9457)."""
 
 import logging
+import math
 import re
 from http import HTTPStatus
 
@@ -13,11 +14,15 @@ from arena_core.domain.errors import (
     ArenaError,
     Conflict,
     Corrupt,
+    DeadlineExceeded,
     Forbidden,
     NotFound,
+    Overloaded,
+    RateLimited,
     Rejected,
     StorageFull,
     TooLarge,
+    TooSlow,
     Unauthenticated,
     Unavailable,
 )
@@ -27,6 +32,7 @@ log = logging.getLogger(__name__)
 STATUS: dict[type[ArenaError], HTTPStatus] = {
     Rejected: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     Ambiguous: HTTPStatus.CONFLICT,
@@ -34,12 +40,14 @@ STATUS: dict[type[ArenaError], HTTPStatus] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     Corrupt: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """An error that is not here is answered as the nearest of its ancestors that is."""
 
 HIDDEN = "The server could not do that; its log says why."
-RETRY_AFTER_S = "1"
+RETRY_AFTER_S = 1.0
 LONGEST_DETAIL = 2000
 _BRACKETS = str.maketrans("[]", "()")
 
@@ -80,6 +88,14 @@ def detail_of(error: ArenaError) -> str:
     return _plain(str(error))
 
 
+def retry_after(error: ArenaError) -> str:
+    """Return in how many seconds to try again, a whole number above 0."""
+    seconds = RETRY_AFTER_S
+    if isinstance(error, Overloaded | RateLimited):
+        seconds = error.retry_after_s
+    return str(max(1, math.ceil(seconds)))
+
+
 def problem(error: ArenaError) -> Response:
     """Return the answer that `error` is."""
     status = status_of(error)
@@ -88,8 +104,10 @@ def problem(error: ArenaError) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="arena", error="invalid_token"'
     if isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = 'Bearer realm="arena", error="insufficient_scope"'
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = RETRY_AFTER_S
+    if isinstance(error, Unavailable | RateLimited):
+        headers["Retry-After"] = retry_after(error)
+    if isinstance(error, TooSlow):
+        headers["Connection"] = "close"  # or the rest would still be waited for
     detail = detail_of(error)
     field = getattr(error, "field", None)
     errors = [] if field is None else [FieldError(_pointer(field), detail)]

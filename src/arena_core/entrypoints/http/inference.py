@@ -1,11 +1,13 @@
 """The data plane: /inference/<deployment>/status, get_action and predict.
 
 A plain ASGI app, since every microsecond here is paid on every step of every episode.
-Errors are `{"detail": "<one plain sentence>"}`, as the public client expects.
+Under our own server most requests do not even come here: see `protocol`, which answers
+them by the same lanes.  Errors are `{"detail": "<one plain sentence>"}`, as the public
+client expects.
 """
 
+import asyncio
 import hmac
-from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from uuid import UUID
@@ -14,113 +16,191 @@ import anyio
 import msgspec
 from attrs import frozen
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from arena_core.application import inference
+from arena_core.application.batching import Job
 from arena_core.application.identity import REFUSAL, authenticate
-from arena_core.application.inference import GREEDY, Choice, Understood
+from arena_core.application.inference import VERBS, Answer
 from arena_core.application.keys import PREFIX
-from arena_core.application.models import Model
 from arena_core.application.serving import Live
 from arena_core.domain import deployment
 from arena_core.domain.errors import (
     ArenaError,
     Forbidden,
     NotFound,
+    RateLimited,
     Rejected,
     TooLarge,
+    TooSlow,
     Unauthenticated,
     Unavailable,
 )
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http import bodies
+from arena_core.entrypoints.http.asking import RAW_ARRAYS, Asking, read_head
 from arena_core.entrypoints.http.endpoints import EXTERNAL_USER, bearer
-from arena_core.entrypoints.http.errors import detail_of, status_of
+from arena_core.entrypoints.http.errors import (
+    HIDDEN,
+    detail_of,
+    log,
+    retry_after,
+    status_of,
+)
+from arena_core.entrypoints.http.lanes import Lane, Lanes, clock, headers_of, outcome_of
 from arena_core.entrypoints.library import Arena
 
-CALLS: dict[str, Callable[[Model, bytes, Choice], Understood]] = {
-    "get_action": inference.begin_action,
-    "predict": inference.begin_prediction,
-}
-INLINE_BODY_BYTES = 2048
-"""Of a body that is read on the event loop: what is larger has a thread from then."""
-INLINE_ROWS = 8
-"""Of a request that is answered on the event loop, if the model is quick."""
 LANGUAGE_MODEL_VERBS = ("generate", "generate_stream", "sessions")
+ROOT = "/inference/"
+MOST_HEADS = 1024
 ARRIVAL_S = 5.0
 POLL_S = 0.01
 NOT_YET = "The deployment is being put live: try again."
 GONE = "Nothing is served at this address."
 FOREIGN = "This credential is not for this deployment."
+JSON = (b"content-type", b"application/json")
+RAW = (b"content-type", RAW_ARRAYS.encode())
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 @frozen
-class _Reply:
+class Reply:
     status: int
     body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Headers = (JSON,)
 
 
 class DataPlane:
-    """Mounted at /inference.  Does its own authorisation: `status` alone is public."""
+    """An ASGI app for all that is below /inference.
+
+    It does its own authorisation: `status` alone is public.
+    """
 
     def __init__(self, arena: Arena) -> None:
+        self.settings = arena.settings
         self._arena = arena
         self._registry = arena.application.registry
+        self._telemetry = arena.application.telemetry
+        self._lanes: Lanes | None = None
+        self._known: dict[tuple[object, ...], Asking] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             reply = await self._answer(scope, receive)
-        except ArenaError as error:
-            reply = _refusal(error)
+        except ClientDisconnect:
+            return  # nobody is there to read it
+        except Exception:  # noqa: BLE001 -- what nobody has foreseen is not for callers
+            log.exception("Defect in the data plane")
+            reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, _detail(HIDDEN))
         await _send(send, reply)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> _Reply:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        deployment_id, _, verb = path.lstrip("/").partition("/")
-        live = self._registry.live(deployment_id)
+    @staticmethod
+    def serves(scope: Scope) -> bool:
+        """Say whether a request is for the data plane."""
+        root: str = scope.get("root_path", "")
+        return bool(scope["path"].startswith(ROOT, len(root)))
+
+    def lane(self, asking: Asking, lanes: Lanes) -> Lane | None:
+        """Return the lane of a request that bears the very key of what is live.
+
+        None for all others: to find out why not takes longer.
+        """
+        live = self._registry.live(asking.deployment_id)
         if live is None:
-            live = await self._arriving(deployment_id)
+            return None
+        lane = lanes.of(live, asking)
+        return lane if hmac.compare_digest(asking.bearer, lane.authorization) else None
+
+    def is_live(self) -> bool:
+        """Say whether anything is live here."""
+        return bool(self._registry.all_live())
+
+    def lanes(self) -> Lanes:
+        """Return the lanes of the event loop that is running."""
+        lanes, loop = self._lanes, asyncio.get_running_loop()
+        if lanes is None or lanes.loop is not loop:
+            lanes = Lanes(loop, self.settings, self._telemetry)
+            self._lanes = lanes
+        return lanes
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        below = len(scope.get("root_path", "")) + len(ROOT)
+        deployment_id, _, verb = scope["path"][below:].partition("/")
+        live: Live | None = None
+        try:
+            live = self._registry.live(deployment_id)
+            if live is None:
+                live = await self._arriving(deployment_id)
+            return await self._of(live, verb, scope, receive)
+        except ArenaError as error:
+            self._count(live, verb, error)
+            return refusal(error, () if live is None else headers_of(live))
+
+    def _count(self, live: Live | None, verb: str, error: ArenaError) -> None:
+        if isinstance(error, Unauthenticated):
+            self._telemetry.refused(error.flaw)
+        if live is not None and verb in VERBS:
+            self._telemetry.of(live, verb).answered(outcome_of(error), 0.0)
+
+    async def _of(self, live: Live, verb: str, scope: Scope, receive: Receive) -> Reply:
         if verb == "status":
             if scope["method"] not in {"GET", "HEAD"}:
-                return _wrong_method(b"GET, HEAD")
-            return _Reply(HTTPStatus.OK, live.status)
-        if verb in CALLS:
-            return await self._call(live, CALLS[verb], scope, receive)
+                return _wrong_method(live, b"GET, HEAD")
+            return Reply(HTTPStatus.OK, live.status, (JSON, *headers_of(live)))
+        if verb in VERBS:
+            if scope["method"] != "POST":
+                return _wrong_method(live, b"POST")
+            return await self._call(live, verb, scope, receive)
         if verb.partition("/")[0] in LANGUAGE_MODEL_VERBS:
             await self._authorise(live, scope)
             raise Rejected("This deployment is no language model.")
         raise NotFound(GONE)
 
     async def _call(
-        self,
-        live: Live,
-        begin: Callable[[Model, bytes, Choice], Understood],
-        scope: Scope,
-        receive: Receive,
-    ) -> _Reply:
-        if scope["method"] != "POST":
-            return _wrong_method(b"POST")
+        self, live: Live, verb: str, scope: Scope, receive: Receive
+    ) -> Reply:
+        begun = clock()
         await self._authorise(live, scope)
-        choice = _choice(scope)
-        limit = self._arena.settings.max_body_bytes
-        announced = _header(scope, b"content-length")
-        body = await bodies.read(receive, announced, limit_bytes=limit)
-        # A body takes its time: the key may have been rotated meanwhile, the weights
-        # replaced, or all of it taken off.
-        deployment_id = str(live.deployment_id)
-        live = self._registry.live(deployment_id) or await self._arriving(deployment_id)
-        await self._authorise(live, scope)
-        if len(body) > INLINE_BODY_BYTES:
-            answered = await run_in_threadpool(
-                lambda: begin(live.model, body, choice).answer()
+        asking = self._asking(str(live.deployment_id), verb, scope)
+        lanes = self.lanes()
+        lanes.limit(asking, begun)
+        lane = lanes.of(live, asking)
+        deadline = lane.deadline(asking, begun)
+        lane.batcher.admit(begun, deadline)
+        try:
+            body = await bodies.read(
+                receive,
+                _header(scope, b"content-length"),
+                limit_bytes=self.settings.max_body_bytes,
+                timeout_s=self.settings.body_timeout_s,
             )
-            return _Reply(HTTPStatus.OK, answered)
-        understood = begin(live.model, body, choice)
-        if live.model.quick and understood.rows <= INLINE_ROWS:
-            return _Reply(HTTPStatus.OK, understood.answer())
-        return _Reply(HTTPStatus.OK, await run_in_threadpool(understood.answer))
+            # A body takes its time: the key may have been rotated meanwhile, the
+            # weights replaced, or all of it taken off.
+            live = self._registry.live(asking.deployment_id) or (
+                await self._arriving(asking.deployment_id)
+            )
+            await self._authorise(live, scope)
+        finally:
+            lane.batcher.withdraw()
+        lane = lanes.of(live, asking)
+        lane.batcher.promise()
+        if asking.timeout_s is None:
+            deadline = lane.deadline(asking, clock())
+        answer = await _answered(lane, asking, body, deadline)
+        lane.answered(answer, clock() - begun)
+        return reply_of(answer, lane.headers)
+
+    def _asking(self, deployment_id: str, verb: str, scope: Scope) -> Asking:
+        """Return what a head says; one that has come before is not read again."""
+        head = (deployment_id, verb, scope["query_string"], *scope["headers"])
+        asking = self._known.get(head)
+        if asking is None:
+            query: bytes = scope["query_string"]
+            asking = read_head(deployment_id, verb, query, scope["headers"])
+            if len(self._known) >= MOST_HEADS:
+                self._known.clear()
+            self._known[head] = asking
+        return asking
 
     async def _authorise(self, live: Live, scope: Scope) -> None:
         header = _header(scope, b"authorization")
@@ -191,30 +271,51 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def _choice(scope: Scope) -> Choice:
-    query = scope["query_string"]
-    if not query:
-        return GREEDY
-    said = QueryParams(query)
-    return Choice.of(said.get("mode", GREEDY.mode.value), said.get("seed"))
+async def _answered(lane: Lane, asking: Asking, body: bytes, deadline: float) -> Answer:
+    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def done(answer: Answer) -> None:
+        if not future.done():
+            future.set_result(answer)
+
+    job = Job(done, deadline)
+    lane.begin(job, asking, body)
+    try:
+        return await future
+    finally:
+        job.is_wanted = False
 
 
-def _refusal(error: ArenaError) -> _Reply:
+def reply_of(answer: Answer, headers: Headers) -> Reply:
+    """Return the reply that carries an answer; `headers` say whose it is."""
+    if isinstance(answer, ArenaError):
+        return refusal(answer, headers)
+    if isinstance(answer, bytes):
+        return Reply(HTTPStatus.OK, answer, (JSON, *headers))
+    named = (b"arena-arrays", answer.names.encode())
+    return Reply(HTTPStatus.OK, answer.body, (RAW, named, *headers))
+
+
+def refusal(error: ArenaError, headers: Headers = ()) -> Reply:
+    """Return the reply that says why there is no answer."""
     body = _detail(detail_of(error))
     if isinstance(error, Rejected) and not isinstance(error, TooLarge):
         # The public contract has one status for everything malformed.
-        return _Reply(HTTPStatus.BAD_REQUEST, body)
+        return Reply(HTTPStatus.BAD_REQUEST, body, (JSON, *headers))
     if isinstance(error, Unauthenticated):
         challenge = (b"www-authenticate", b'Bearer realm="arena"')
-        return _Reply(status_of(error), body, (challenge,))
-    if isinstance(error, Unavailable):
-        return _Reply(status_of(error), body, ((b"retry-after", b"1"),))
-    return _Reply(status_of(error), body)
+        headers = (*headers, challenge)
+    if isinstance(error, Unavailable | RateLimited):
+        headers = (*headers, (b"retry-after", retry_after(error).encode()))
+    if isinstance(error, TooSlow):
+        headers = (*headers, (b"connection", b"close"))
+    return Reply(status_of(error), body, (JSON, *headers))
 
 
-def _wrong_method(allowed: bytes) -> _Reply:
+def _wrong_method(live: Live, allowed: bytes) -> Reply:
     body = _detail(f"Use {allowed.decode()} here.")
-    return _Reply(HTTPStatus.METHOD_NOT_ALLOWED, body, ((b"allow", allowed),))
+    headers = (JSON, (b"allow", allowed), *headers_of(live))
+    return Reply(HTTPStatus.METHOD_NOT_ALLOWED, body, headers)
 
 
 def _detail(sentence: str) -> bytes:
@@ -232,9 +333,8 @@ def _deployment_in(key: str) -> str:
     return ""
 
 
-async def _send(send: Send, reply: _Reply) -> None:
+async def _send(send: Send, reply: Reply) -> None:
     headers = [
-        (b"content-type", b"application/json"),
         (b"content-length", str(len(reply.body)).encode()),
         *reply.headers,
     ]

@@ -1,0 +1,97 @@
+"""Settings: read from the environment once, and refused where they make no sense."""
+
+import math
+
+import pytest
+from attrs import fields
+
+from arena_core.domain.errors import Rejected
+from arena_core.entrypoints.settings import Settings
+
+WHOLE = ["threads", "max_body_bytes", "max_upload_bytes", "deadline_ms",
+         "max_deadline_ms", "workers"]  # fmt: skip
+WORD = "swordfish"
+NUMBERS = ["rate_limit", "body_timeout_s", "keep_warm_s", "probe_interval_s"]
+
+
+def of(**environ: str) -> Settings:
+    return Settings.from_environment({"ARENA_STORE": "memory:", **environ})
+
+
+def variable(name: str) -> str:
+    return f"ARENA_{name.upper()}"
+
+
+def test_every_setting_of_the_environment_has_the_default_of_its_field():
+    found = of()
+    for name in WHOLE + NUMBERS:
+        assert getattr(found, name) == getattr(fields(Settings), name).default
+    assert (found.rate_limit, found.workers, found.deadline_ms) == (None, 1, 1000)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_numbers_are_read_from_the_environment(name):
+    assert getattr(of(**{variable(name): "4096"}), name) == 4096
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_read_from_the_environment(name):
+    assert getattr(of(**{variable(name): "2.5"}), name) == 2.5
+
+
+@pytest.mark.parametrize("name", WHOLE + NUMBERS)
+def test_an_empty_variable_is_none(name):
+    assert of(**{variable(name): ""}) == of()
+
+
+@pytest.mark.parametrize("name", WHOLE + NUMBERS)
+def test_what_is_no_number_is_refused_by_the_name_of_its_variable(name):
+    with pytest.raises(Rejected, match=f"^{variable(name)} must be a") as refused:
+        of(**{variable(name): "many"})
+    assert refused.value.field == variable(name)
+
+
+@pytest.mark.parametrize("text", ["0", "-1"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_numbers_are_above_0(name, text):
+    with pytest.raises(Rejected, match=f"^{name} must be a whole number above 0"):
+        of(**{variable(name): text})
+
+
+@pytest.mark.parametrize("text", ["-0.1", "nan", "inf"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_finite_and_not_below_0(name, text):
+    with pytest.raises(Rejected, match=f"^{name} must be") as refused:
+        of(**{variable(name): text})
+    assert refused.value.field == name
+
+
+def test_only_what_can_be_switched_off_may_be_0():
+    assert of(ARENA_PROBE_INTERVAL_S="0").probe_interval_s == 0
+    assert of(ARENA_KEEP_WARM_S="0").keep_warm_s == 0
+    for name in ("rate_limit", "body_timeout_s"):
+        with pytest.raises(Rejected, match=f"^{name} must be a number above 0"):
+            of(**{variable(name): "0"})
+
+
+@pytest.mark.parametrize("value", [True, "4", 1.0, None])
+def test_in_the_library_too_a_whole_number_is_one(value):
+    with pytest.raises(Rejected, match="threads must be a whole number"):
+        Settings("memory:", threads=value)
+
+
+@pytest.mark.parametrize("value", ["4", None, math.nan])
+def test_in_the_library_too_a_number_is_one(value):
+    with pytest.raises(Rejected, match="probe_interval_s must be 0 or a number"):
+        Settings("memory:", probe_interval_s=value)
+
+
+def test_the_latest_deadline_is_not_before_the_usual_one():
+    assert of(ARENA_DEADLINE_MS="60000").deadline_ms == 60_000
+    with pytest.raises(Rejected, match="below the deadline_ms of 60001") as refused:
+        of(ARENA_DEADLINE_MS="60001")
+    assert refused.value.field == "max_deadline_ms"
+
+
+def test_the_secret_is_not_shown():
+    assert WORD not in repr(Settings("memory:", secret_key=WORD))
