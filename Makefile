@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= auto
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check fuzz bench bench-peers clean
+.PHONY: demo test check fuzz bench bench-peers soak clean
 
 demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
 	$(BIN)/arena-core demo
@@ -37,6 +37,11 @@ bench: $(VENV)/.dev  ## the source of every figure in the documents
 
 bench-peers: $(VENV)/.dev  ## the data plane beside other servers; OPTIONS="--help"
 	PYTHONPATH=bench $(BIN)/python -m peers.run $(OPTIONS)
+
+soak: $(VENV)/.dev  ## 15 minutes of swaps, rollbacks and rotations under load; overload; guards
+	$(BIN)/python bench/soak.py
+	$(BIN)/python bench/overload.py
+	$(BIN)/python bench/guards.py
 
 clean:  ## remove everything that these targets have made
 	rm -rf $(VENV) .environments .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache \

@@ -107,6 +107,22 @@ MEANINGS = {
     "credential.access_token_revoked": "It is dead for ever.",
 }
 
+NOTES = {
+    "Cause": "`automatic_rollback`: a limit of the guard was crossed.",
+    "Figures": "What one worker has seen itself since the baking began, or since it "
+    "was started in the midst of it. `requests`, `errors` and `p99_ms` are of what has "
+    "answered: of a shadow that is what it was compared with. `seconds`: those in "
+    "which requests were answered; `slow_seconds`: the sum, over these, of the share "
+    "of requests that took longer than the guard allows. The rest is of a sample of "
+    "rows: `masked_rows` with an action mask, of which `mask_violations` would have "
+    "been answered with what the mask forbids; `compared`, which both checkpoints were "
+    "asked; `action_shift`, by how much they differ on these, from 0 to 1, the "
+    "greatest of `greatest_of` parts of the action.",
+    "Guard": "Limits that must be kept for `bake_s` seconds, each the most that is "
+    "allowed; null: not limited. Rates and shift are from 0 to 1.",
+    "Shadow": "For how many seconds weights are asked beside those that answer.",
+}
+
 MARK = "<!-- From here on the page is made by docs/generate_events.py. -->\n"
 
 
@@ -153,9 +169,11 @@ def _table(cls: type, types: dict[str, type]) -> list[str]:
 
 def _nested(cls: type) -> list[str]:
     title = f"### {cls.__name__}"
+    notes = [NOTES[cls.__name__]] if cls.__name__ in NOTES else []
     if issubclass(cls, Enum):
-        return [title, f"One of {', '.join(f'`{member.value}`' for member in cls)}."]
-    return [title, *_table(cls, {})]
+        values = ", ".join(f"`{member.value}`" for member in cls)
+        return [title, f"One of {values}.", *notes]
+    return [title, *notes, *_table(cls, {})]
 
 
 def _collect(hint: Any, types: dict[str, type]) -> None:  # noqa: ANN401 -- any annotation

@@ -221,6 +221,19 @@ class TestFiles(PresenceContract):
         presence.announce(worker)
         assert another.is_alive(worker)
 
+    def test_whoever_tells_something_is_seen_again_in_an_emptied_folder(
+        self, tmp_path, presence, another
+    ):
+        """Others would not wait for it otherwise."""
+        worker, note = a_worker(), Note(7)
+        presence.announce(worker)
+        presence.tell(worker, Note(6))
+        for path in (tmp_path / "workers").iterdir():
+            path.unlink()
+        presence.tell(worker, note)
+        assert another.notes() == {worker: note}
+        assert another.is_alive(worker)
+
     def test_a_folder_that_cannot_be_is_unavailable(self, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(Unavailable, match="cannot be used"):

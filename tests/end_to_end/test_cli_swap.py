@@ -42,6 +42,19 @@ def test_what_is_not_live_is_replaced_and_rolled_back_at_once(filled):
     assert filled.digest[:12] in told
 
 
+def test_the_beginning_of_a_digest_says_what_to_go_back_to(filled):
+    said(filled, "redeploy", "balancer", "--checkpoint", "final")
+    told = said(filled, "rollback", "balancer", "--to", filled.digest[:12])
+    assert told.startswith("balancer: Undeployed, best at step 10 (")
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 12])
+def test_what_begins_no_earlier_digest_is_refused(filled, digest):
+    said(filled, "redeploy", "balancer", "--checkpoint", "final")
+    words = ["agent", "rollback", "balancer", "--to", digest, "--store", filled.path]
+    assert "never had a checkpoint" in run(*words).stderr
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from arena_core import Conflict, Rejected, Unavailable
+from arena_core import Conflict, Guard, Rejected, Unavailable, final
 from arena_core.application.hidden_states import MAKER
+from arena_core.domain.errors import NotFinite
+from arena_core.domain.swap import Phase
 from unit import recurrent_bundles
 from unit.recurrent_bundles import SCOUT, TWO_STATES, team_seen
 from unit.scenes import Scene
@@ -390,3 +392,77 @@ def test_an_agent_that_is_not_live_does_not_answer(scene):
         inference.get_action([0.0] * 4)
     with pytest.raises(Unavailable, match="does not serve"):
         inference.wait(0.0)
+
+
+# --- under a guard -------------------------------------------------------------------
+
+
+@pytest.fixture
+def scene(tmp_path):
+    scene = Scene.open(tmp_path)
+    yield scene
+    scene.arena.close()
+
+
+def baking(scene, first, second):
+    """Return the calls of an agent whose second checkpoint bakes, and its mirror."""
+    algorithm = json.loads((first / "checkpoint.json").read_text())["algorithm"]
+    said = {"algorithm": algorithm, "bundle": first}
+    make = scene.saved_model if algorithm == "Supervised" else scene.agent
+    agent = scene.live(make("guarded", **said))
+    arena = scene.arena
+    arena.experiments.add_checkpoint(agent.experiment_id, step=10**6, path=second)
+    guard = Guard(60, p99_ms=60_000)
+    scene.use.agents.redeploy(agent.id, checkpoint=final(), guard=guard)
+    scene.pass_()
+    assert arena.agents.get(agent.id).deployment.swap.phase is Phase.BAKING
+    live = arena.application.registry.live(str(agent.deployment.id))
+    return arena.inference(agent.id), live.mirror
+
+
+def seen(mirror):
+    mirror.drain()
+    return mirror.figures()
+
+
+def test_a_guard_sees_what_the_library_is_answered(scene, tmp_path):
+    opposite = bundles.cartpole(tmp_path / "b", network=bundles.CARTPOLE.swapped())
+    agent, mirror = baking(scene, bundles.cartpole(tmp_path / "a"), opposite)
+    agent.get_action(bundles.observations(ROWS, 4), batched=True)
+    figures = seen(mirror)
+    assert (figures.requests, figures.errors) == (1, 0)
+    assert (figures.compared, figures.action_shift) == (ROWS, 1.0)
+
+
+def test_a_guard_sees_predictions_of_the_library(scene, tmp_path):
+    first = bundles.regressor(tmp_path / "a")
+    second = bundles.regressor(tmp_path / "b", with_golden=False)
+    agent, mirror = baking(scene, first, second)
+    agent.predict(bundles.observations(ROWS, 3), batched=True)
+    figures = seen(mirror)
+    assert (figures.requests, figures.compared) == (1, ROWS)
+    assert figures.action_shift == 0
+
+
+def test_a_guard_counts_what_the_library_got_no_finite_answer_to(scene, tmp_path):
+    shapes_of = {"w0": (4, 8), "b0": 8, "w1": (8, 2), "b1": 2}
+    sizes = {"w0": 1, "b0": 0, "w1": 3e38, "b1": 0}
+    weights = {n: np.full(shapes_of[n], size, "f4") for n, size in sizes.items()}
+    overflowing = bundles.cartpole(
+        tmp_path / "b", network=bundles.Network(weights), with_golden=False
+    )
+    agent, mirror = baking(scene, bundles.cartpole(tmp_path / "a"), overflowing)
+    with pytest.raises(NotFinite):
+        agent.get_action(np.ones(4, "f4"))
+    with pytest.raises(Rejected):
+        agent.get_action(np.ones(3, "f4"))
+    figures = seen(mirror)
+    assert (figures.requests, figures.errors) == (1, 1)
+
+
+def test_a_guard_does_not_count_what_the_caller_got_wrong(scene, tmp_path):
+    second = bundles.pendulum(tmp_path / "b", with_golden=False)
+    agent, mirror = baking(scene, bundles.pendulum(tmp_path / "a"), second)
+    with pytest.raises(Rejected):
+        agent.get_action(np.zeros(3, "f4"), mode="sample")
+    assert seen(mirror).requests == 0

@@ -517,6 +517,21 @@ def test_what_was_queued_is_rested_for_too(mirror, cartpole, slow_other):
         assert mirror.figures().compared == expected
 
 
+def test_nobody_waits_for_a_checkpoint_that_hangs(
+    mirror, cartpole, slow_other, monkeypatch
+):
+    """Who asks for figures, or closes, follows the log as well."""
+    other, clock, gate, entered = slow_other
+    monkeypatch.setattr(mirroring, "CLOSE_S", 0.0)
+    mirror = mirror(other, cartpole, clock=clock)
+    mirror.answered(turn(1), cartpole.act(turn(1)), latencies_s=[0.001])
+    entered.wait()
+    assert (mirror.figures().compared, mirror.figures().requests) == (0, 1)
+    mirror.close()
+    gate.set()
+    mirror._thread.join()
+
+
 def test_closing_ends_the_thread_and_drops_what_is_queued(mirror, cartpole, slow_other):
     other, clock, gate, entered = slow_other
     before = threading.active_count()

@@ -218,6 +218,34 @@ def test_a_key_rotated_elsewhere_is_dead_here_while_a_model_is_being_loaded(
         ann.supervisor.stop()
 
 
+def test_a_worker_that_ends_follows_the_log_until_all_else_has_ended(bundle):
+    """Whoever waits for it must not wait for the model that it is loading."""
+    world = World(agree=True)
+    ann, ending = world.worker(), world.worker(alive=False)
+    agent = an_agent(ann, bundle)
+    ann.use.agents.connect(agent.id)
+    ann.pass_()
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slowly():
+        loading.set()
+        assert go_on.wait(60)
+
+    ending.loader.before = slowly
+    ending.supervisor.start()
+    assert loading.wait(10)
+    stopping = threading.Thread(target=ending.supervisor.stop)
+    stopping.start()
+    try:
+        assert ending.supervisor._stopping.wait(10)
+        for _ in range(3):
+            ann.use.agents.rotate_key(agent.id)
+    finally:
+        go_on.set()
+        stopping.join()
+    assert not world.presence.is_alive(ending.id)
+
+
 def until(fact, seconds=10.0):
     """Wait for `fact` to become true; say whether it has."""
     deadline = time.monotonic() + seconds

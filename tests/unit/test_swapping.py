@@ -1,6 +1,7 @@
 """Swaps as workers carry them out: what answers, what is recorded, what stays warm."""
 
 from datetime import timedelta
+from http import HTTPStatus
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from arena_core.application.holding import LEAST_WARM_S
 from arena_core.application.loading import Runtimes
 from arena_core.application.models import SINGLE, Turn
 from arena_core.application.swapping import LEASE, MOST_ATTEMPTS
+from arena_core.domain import deployment
 from arena_core.domain.agent import Cause
 from arena_core.domain.deployment import Status
 from arena_core.domain.errors import (
@@ -22,6 +24,8 @@ from arena_core.domain.errors import (
 )
 from arena_core.domain.guards import Guard, Limit
 from arena_core.domain.swap import Mode, Outcome, Phase, Shadow
+from arena_core.entrypoints.http import agents as http
+from arena_core.entrypoints.http.endpoints import Call
 from unit.scenes import CARTPOLE, key_of
 from unit.workers import World
 
@@ -657,12 +661,39 @@ def test_who_waits_for_a_swap_waits_for_what_all_have_followed_of_it(
 
     monkeypatch.setattr(ann.core.views, "catch_up", swap_first)
     monkeypatch.setattr(
-        agreement, "all_followed", lambda position, _: followed.append(position)
+        agreement, "all_followed", lambda position, _: followed.append(position) is None
     )
     monkeypatch.setattr(swapping, "PREPARE_S", 0.0)
     found = ann.use.agents.settled(both.id)
     assert found.checkpoint.step == 2
     assert followed == [recorded(ann, both, "checkpoint_swapped").position]
+
+
+def test_a_swap_that_not_every_worker_has_followed_is_still_under_way(ann, bob, both):
+    """One of them may answer with the old weights."""
+    ann.use.agents.redeploy(both.id, checkpoint=specific(2))
+    bob.follow()
+    ann.pass_()
+    assert answers(ann, both) == 2
+    assert answers(bob, both) == 1
+    assert ann.use.agents.settled(both.id) is None
+    bob.follow()
+    assert ann.use.agents.settled(both.id).checkpoint.step == 2
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 1.0])
+def test_what_is_not_settled_is_never_answered_as_done(ann, bob, both, wait_s):
+    """However it looks to the worker that answers."""
+    ann.use.agents.redeploy(both.id, checkpoint=specific(2))
+    ann.pass_()
+    body = http.Redeployment(http.Choice("specific", 2))
+    call = Call(ann.use, {"agent_id": both.id}, http.Wait(wait=wait_s), body)
+    reply = http.redeploy(call)
+    assert reply.resource.deployment.swap is None
+    assert reply.status is HTTPStatus.ACCEPTED
+    bob.follow()
+    settled = reply.until() if wait_s else http.redeploy(call)
+    assert settled.status is HTTPStatus.OK
 
 
 # --- guarded -------------------------------------------------------------------------
@@ -877,6 +908,31 @@ def test_a_worker_that_stops_hands_over_what_another_has_loaded(world, ann, bob,
     bob.pass_()
     assert answers(bob, both) == 1
     assert "connection_lost" not in world.log()
+
+
+def test_a_worker_that_has_just_begun_silences_nobody(world, ann, bob, both):
+    """It may be the first to see that another has died."""
+    ann.die()
+    new = world.worker()
+    new.pass_(2)
+    bob.follow()
+    replaced = recorded(bob, both, "server_replaced").data
+    assert (replaced.worker, replaced.lost) == (bob.id, ann.id)
+    assert answers(bob, both) == answers(new, both) == 1
+    assert "connection_lost" not in world.log()
+
+
+def test_a_claim_of_a_dead_worker_has_no_heir(world, ann, bob, both):
+    """Though another still holds the weights that it was to put live."""
+    record = bob.supervisor._recording.record
+    row = bob.core.views.rows.get(both.deployment.id)
+    record(row, deployment.LoseConnection(ann.id, "Unwell."))
+    record(row, deployment.ClaimConnect(bob.id, world.now + LEASE))
+    assert ann.registry.has(both.deployment.id, both.checkpoint.digest)
+    bob.die()
+    new = world.worker()
+    new.pass_(2)
+    assert answers(new, both) == 1
 
 
 class _Ended:

@@ -245,10 +245,15 @@ class Agents:
                 return found
             if left_s <= 0:
                 return self.get(agent_id)
-            self.session.core.store.head(beyond=seen, timeout_s=left_s)
+            # What others have followed is not in the log.
+            look_again_s = min(left_s, AGREEMENT_S)
+            self.session.core.store.head(beyond=seen, timeout_s=look_again_s)
 
     def settled(self, agent_id: UUID) -> AgentView | None:
-        """Return the agent, unless something of it is under way."""
+        """Return the agent, unless something of it is under way.
+
+        That some process may still answer as before is under way, too.
+        """
         found = self.get(agent_id)
         if is_pending(found):
             return None
@@ -258,8 +263,8 @@ class Agents:
             agreement.all_prepared(DeploymentId(state.id), state.digest, AGREEMENT_S)
         # Read after what is returned: the others must have followed at least that.
         row = self._deployment(agent_id)
-        agreement.all_followed(0 if row is None else row.position, AGREEMENT_S)
-        return found
+        position = 0 if row is None else row.position
+        return found if agreement.all_followed(position, AGREEMENT_S) else None
 
     def disconnect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
         """Take the agent off its endpoint; the agent itself stays."""

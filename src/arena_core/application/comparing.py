@@ -48,6 +48,14 @@ class Sample(NamedTuple):
         return cls(agent, _turn(turn, rows), _acted(acted, rows), begins[rows])
 
 
+class Compared(NamedTuple):
+    """What has come of all samples so far."""
+
+    shift: Shift
+    masked_rows: int
+    mask_violations: int
+
+
 class Comparison:
     """Adds up what comes of samples.  To be used by one thread at a time."""
 
@@ -88,6 +96,10 @@ class Comparison:
         preferred = _preferred(policy, turn, acted)
         for places, answer in self._answers(other, turn, 0):
             tally.add(preferred[places], answer)
+
+    def seen(self) -> Compared:
+        """Return what has come of all samples, as it is now."""
+        return Compared(self.shift(), self.masked_rows, self.mask_violations)
 
     def shift(self) -> Shift:
         """Return the shift of the agent for which there is most evidence of one."""

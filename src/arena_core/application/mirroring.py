@@ -23,6 +23,8 @@ BUSY_SHARE = 0.1
 """Of the time, at most, that the other checkpoint may run."""
 MOST_QUEUED = 16
 """Samples: more are dropped."""
+CLOSE_S = 1.0
+"""How long closing waits for the other checkpoint.  One that hangs is left alone."""
 
 
 class Mirror:
@@ -42,13 +44,13 @@ class Mirror:
         self._latencies = Latencies(slow_s)
         self._errors = 0
         self._comparison = Comparison(other, served)
+        self._compared = self._comparison.seen()
         self._busy_share = busy_share
         self._clock = clock
         self._rests_until = -math.inf
         self._queue: deque[Sample] = deque()
         self._is_busy = self._is_closed = False
         self._counting = threading.Lock()
-        self._comparing = threading.Lock()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
         self._thread.start()
@@ -81,11 +83,11 @@ class Mirror:
             self._errors += requests
 
     def figures(self) -> Figures:
-        """Return what was seen; waits for the other checkpoint if that is running."""
-        with self._comparing:
-            compared, shift, greatest_of = self._comparison.shift()
-            masked_rows = self._comparison.masked_rows
-            violations = self._comparison.mask_violations
+        """Return what was seen so far.
+
+        Never waits for the other checkpoint: whoever asks follows the log as well.
+        """
+        (compared, shift, greatest_of), masked_rows, violations = self._compared
         with self._counting:
             seen = self._latencies
             seen.pass_to(self._clock())
@@ -109,9 +111,9 @@ class Mirror:
             self._changed.wait_for(lambda: not (self._queue or self._is_busy))
 
     def close(self) -> None:
-        """End the thread; what it is at is finished first.  Safe to call twice."""
+        """End the thread, when it has finished what it is at.  Safe to call twice."""
         self._end()
-        self._thread.join()
+        self._thread.join(CLOSE_S)
 
     def _put(self, sample: Sample) -> None:
         with self._changed:
@@ -140,8 +142,8 @@ class Mirror:
 
     def _compare(self, sample: Sample) -> None:
         try:
-            with self._comparing:
-                self._comparison.add(sample)
+            self._comparison.add(sample)
+            self._compared = self._comparison.seen()
         except Unloaded:
             self._end()
         except Exception:  # serving goes on, whatever comparing meets

@@ -72,6 +72,8 @@ class Supervisor:
         self._runtimes = runtimes
         self._pass = threading.Lock()
         self._stopping = threading.Event()
+        self._has_ceased = threading.Event()
+        """Whether it does not even follow any more."""
         self._threads: list[threading.Thread] = []
         self._join_again: dict[DeploymentId, datetime] = {}
         self._recording = Recording(core, registry)
@@ -104,9 +106,10 @@ class Supervisor:
         if self._prober is not None:
             works["prober"] = self._prober.probe
         for name, work in works.items():
+            over = self._has_ceased if work == self.follow else self._stopping
             thread = threading.Thread(
                 target=self._again_and_again,
-                args=(work,),
+                args=(work, over),
                 name=f"arena-{name}",
                 daemon=True,
             )
@@ -120,8 +123,13 @@ class Supervisor:
         self._importer.stop()
         if not self._threads:
             return
-        for thread in self._threads:
+        # The log is followed to the last: others wait for that, and a model that is
+        # being loaded just now may take its time.
+        follower, *others = self._threads
+        for thread in others:
             thread.join()
+        self._has_ceased.set()
+        follower.join()
         self._threads = []
         try:
             self._say_goodbye(reason)
@@ -144,26 +152,26 @@ class Supervisor:
                 handed = deployment.TakeOver(heir, self.worker, reason)
                 self._recording.record(row, handed)
 
-    def _again_and_again(self, work: Callable[[], None]) -> None:
+    def _again_and_again(self, work: Callable[[], None], over: threading.Event) -> None:
         """Do `work` now, whenever the log grows, and once in a while."""
         seen = -1
-        while not self._stopping.is_set():
+        while not over.is_set():
             try:
                 work()
-                seen = self._grown(seen)
+                seen = self._grown(seen, over)
             except ArenaError:
                 log.exception("The supervisor could not look; it tries again.")
-                self._stopping.wait(LOOK_AGAIN_S)
+                over.wait(LOOK_AGAIN_S)
             except Exception:
                 log.exception("The supervisor met a defect; it goes on.")
-                self._stopping.wait(LOOK_AGAIN_S)
+                over.wait(LOOK_AGAIN_S)
 
-    def _grown(self, seen: int) -> int:
+    def _grown(self, seen: int, over: threading.Event) -> int:
         """Return the head once it is beyond `seen`, or after a while."""
         deadline = time.monotonic() + LOOK_AGAIN_S
         head = seen
         while head <= seen and time.monotonic() < deadline:
-            if self._stopping.is_set():
+            if over.is_set():
                 break
             head = self._core.store.head(beyond=seen, timeout_s=STOP_S)
         return head
@@ -226,16 +234,27 @@ class Supervisor:
         return None if serves else holder
 
     def _succeed(self, row: Row, lost: WorkerId) -> None:
-        """Take the place of a worker that is gone, without a gap where that can be."""
-        state: Deployment = row.state
+        """Fill the place of a worker that is gone, without a gap where that can be."""
         why = "The process that served it has ended."
         # Were all workers unseen, for somebody has emptied their folder, each would
         # take it from the other for ever.
         self._presence.announce(self.worker)
-        if lost != self.worker and self._registry.live(str(state.id)) is not None:
-            self._recording.record(row, deployment.TakeOver(self.worker, lost, why))
-        else:
+        heir = self._heir(row.state, lost)
+        if heir is None:
             self._lose(row, lost, why)
+        else:
+            self._recording.record(row, deployment.TakeOver(heir, lost, why))
+
+    def _heir(self, state: Deployment, lost: WorkerId) -> WorkerId | None:
+        """Return who can go on in place of `lost`: it need not be this worker.
+
+        One that has just begun must not silence those that answer.
+        """
+        if state.server is None:
+            return None
+        if lost != self.worker and self._registry.live(str(state.id)) is not None:
+            return self.worker
+        return self._core.agreement.other_with(state.id, state.digest)
 
     def _lose(self, row: Row, worker: WorkerId, reason: str) -> None:
         self._recording.record(row, deployment.LoseConnection(worker, reason))

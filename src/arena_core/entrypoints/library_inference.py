@@ -1,5 +1,6 @@
 """Calls of one live agent, in this process, on arrays."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -9,11 +10,11 @@ from attrs import frozen
 from arena_core.application.action_requests import ActionRequest, understood
 from arena_core.application.heads import MASK
 from arena_core.application.inference import Choice, Mode
-from arena_core.application.models import SINGLE, Acted, Model
+from arena_core.application.models import SINGLE, Acted, Model, Turn
 from arena_core.application.ports import Array
-from arena_core.application.serving import Registry
+from arena_core.application.serving import Live, Registry
 from arena_core.domain.checkpoint import Dict, Tuple
-from arena_core.domain.errors import Rejected, Unavailable
+from arena_core.domain.errors import NotFinite, Rejected, Unavailable
 from arena_core.domain.ids import AgentId, deployment_of
 
 Tree: TypeAlias = Any
@@ -50,7 +51,7 @@ class Inference:
         an optional `seed`.  Raises `Rejected` for what is wrong, `Unavailable` if the
         agent is not live.  A recurrent policy wants `get_action_and_state`.
         """
-        if self._model().manifest.is_recurrent:
+        if self._live().model.manifest.is_recurrent:
             raise Rejected(
                 "This policy is recurrent: call get_action_and_state, and hand back "
                 "the state that it returns."
@@ -82,7 +83,8 @@ class Inference:
         `hidden_state`: what the step before has returned; None begins an episode.
         Raises `Conflict` for one that other weights have made.
         """
-        model = self._model()
+        live = self._live()
+        model = live.model
         if not model.acts:
             raise Rejected("This agent predicts: call predict, not get_action.")
         _check_axes(model, observation, "obs", batched=batched)
@@ -97,17 +99,24 @@ class Inference:
             ),
             _decoder(batched=batched),
         )
-        acted = model.act(asked.turns, Choice.of(mode, seed).random())
+        random = Choice.of(mode, seed).random()
+        acted = _watched(live, asked.turns, lambda: model.act(asked.turns, random))
         return _answer(model, acted, asked.dead, batched=batched)
 
     def predict(self, inputs: Tree, *, batched: bool = False) -> Array:
         """Return the results, one for each row of `inputs` if `batched`."""
-        model = self._model()
+        live = self._live()
+        model = live.model
         if model.acts:
             raise Rejected("This agent acts: call get_action, not predict.")
         _check_axes(model, inputs, "inputs", batched=batched)
         decode = _decoder(batched=batched)
-        results, _ = model.predict(model.single.observe(inputs, decode, field="inputs"))
+        observed = model.single.observe(inputs, decode, field="inputs")
+        turn = Turn(observed, len(next(iter(observed.values()))))
+        done = _watched(
+            live, {SINGLE: turn}, lambda: {SINGLE: Acted(*model.predict(observed))}
+        )
+        results = done[SINGLE].actions
         return results if batched else results[0]
 
     def wait(self, timeout_s: float) -> None:
@@ -119,11 +128,31 @@ class Inference:
     def _deployment(self) -> str:
         return str(deployment_of(self._agent_id))
 
-    def _model(self) -> Model:
+    def _live(self) -> Live:
         live = self._registry.live(self._deployment)
         if live is None:
             raise Unavailable("The agent is not live: connect it first.")
-        return live.model
+        return live
+
+
+def _watched(
+    live: Live,
+    turns: Mapping[str, Turn],
+    answer: Callable[[], Mapping[str, Acted]],
+) -> Mapping[str, Acted]:
+    """Return the answer, of which a guard or a shadow learns as of one over HTTP."""
+    mirror = live.mirror
+    if mirror is None:
+        return answer()
+    begun_s = time.perf_counter()
+    try:
+        acted = answer()
+    except Exception as error:
+        if not isinstance(error, Rejected) or isinstance(error, NotFinite):
+            mirror.failed()
+        raise
+    mirror.answered(turns, acted, latencies_s=(time.perf_counter() - begun_s,))
+    return acted
 
 
 def _answer(

@@ -110,8 +110,8 @@ class Settings:
     body_timeout_s: float = field(default=10.0, validator=_above_zero)
     """How long a body may pause before its next part comes."""
     keep_warm_s: float = field(default=600.0, validator=_zero_or_more)
-    """How long the weights that a swap has replaced stay loaded, for a rollback; 60 s at
-    least, whatever is set."""
+    """How long the weights that a swap has replaced stay loaded, for a rollback:
+    a minute at least."""
     probe_interval_s: float = field(default=10.0, validator=_zero_or_more)
     """How often each model that is live is asked whether it answers; 0: never."""
     workers: int = field(default=1, validator=_positive)

@@ -79,6 +79,8 @@ class FilePresence:
     def tell(self, worker: WorkerId, note: Note) -> None:
         with self._telling, _translated():
             if worker in self._held:
+                if not self._file(worker).exists():
+                    self.announce(worker)  # nobody waits for who is unseen
                 new = self._note(worker).with_suffix(".new")
                 new.write_bytes(msgspec.json.encode(note))
                 new.replace(self._note(worker))

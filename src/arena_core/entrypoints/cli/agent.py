@@ -70,10 +70,11 @@ def show(name: str, store: str | None, blobs: Path | None) -> None:
 @click.argument("name")
 @click.option(
     "--wait",
+    metavar="SECONDS",
     type=float,
     default=10.0,
     show_default=True,
-    help="Seconds to wait for a server to put it live, if one runs.",
+    help="How long to wait for a server to put it live, if one runs.",
 )
 @reason_option
 @store_options

@@ -99,10 +99,11 @@ class Outcome:
 @click.option("--connect", is_flag=True, help="And put the agent live.")
 @click.option(
     "--wait",
+    metavar="SECONDS",
     type=float,
     default=10.0,
     show_default=True,
-    help="Seconds to wait for a server to put it live, if one runs.",
+    help="How long to wait for a server to put it live, if one runs.",
 )
 @click.option(
     "--out",

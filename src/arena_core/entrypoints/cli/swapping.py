@@ -120,7 +120,9 @@ def redeploy(
 @click.command()
 @click.argument("name")
 @click.option(
-    "--to", metavar="DIGEST", help="An earlier checkpoint.  Default: the one before."
+    "--to",
+    metavar="DIGEST",
+    help="An earlier checkpoint; its beginning will do.  Default: the one before.",
 )
 @wait_option
 @reason_option
@@ -137,8 +139,16 @@ def rollback(
     with administration(store, blobs) as arena:
         use = operator(arena)
         found = find_agent(use, name)
-        asked = use.agents.rollback(found.id, to=to, reason=reason)
+        whole = None if to is None else _whole(found, to)
+        asked = use.agents.rollback(found.id, to=whole, reason=reason)
         _tell(found, settled(arena, asked, wait_s=wait_s))
+
+
+def _whole(found: AgentView, digest: str) -> str:
+    """Return the earlier digest that begins so, as tables show it, if it is one."""
+    earlier = {each.digest for each in found.earlier_checkpoints}
+    meant = [each for each in earlier if digest and each.startswith(digest)]
+    return meant[0] if len(meant) == 1 else digest
 
 
 def _choice(text: str) -> CheckpointChoice:

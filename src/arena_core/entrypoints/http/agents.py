@@ -8,7 +8,6 @@ from uuid import UUID
 import msgspec
 from attrs import evolve
 
-from arena_core.application.agents import is_pending
 from arena_core.application.freezing import SourceView
 from arena_core.application.resources import AccessView, AgentView
 from arena_core.application.session import Page
@@ -213,16 +212,16 @@ def _awaited(call: Call, asked: AgentView) -> Reply:
 
     def settled() -> Reply | None:
         agent = call.use.agents.settled(_id(call))
-        return None if agent is None else _under_way(call, agent)
+        return None if agent is None else _located(call, agent, HTTPStatus.OK)
 
-    reply = _under_way(call, asked)
+    # However it looks: until it is settled, some process may answer as before.
+    reply = _located(call, asked, HTTPStatus.ACCEPTED)
     if call.query.wait > 0:
         return evolve(reply, until=settled, wait_s=call.query.wait)
     return settled() or reply
 
 
-def _under_way(call: Call, agent: AgentView) -> Reply:
-    status = HTTPStatus.ACCEPTED if is_pending(agent) else HTTPStatus.OK
+def _located(call: Call, agent: AgentView, status: HTTPStatus) -> Reply:
     return Reply(addressed(call, agent), status, f"{call.base_url}{PATH}/{agent.id}")
 
 

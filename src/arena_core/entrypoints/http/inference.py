@@ -119,7 +119,8 @@ class DataPlane:
         """Return the lanes of the event loop that is running."""
         lanes, loop = self._lanes, asyncio.get_running_loop()
         if lanes is None or lanes.loop is not loop:
-            lanes = Lanes(loop, self.settings, self._telemetry)
+            live = self._registry.all_live
+            lanes = Lanes(loop, self.settings, self._telemetry, live)
             self._lanes = lanes
         return lanes
 

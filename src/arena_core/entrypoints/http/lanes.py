@@ -150,8 +150,10 @@ class Lanes:
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
         telemetry: Telemetry,
+        all_live: Callable[[], Mapping[str, Live]],
     ) -> None:
         self.loop = loop
+        self._all_live = all_live
         self._settings = settings
         self._telemetry = telemetry
         self._lanes: dict[tuple[str, str], Lane] = {}
@@ -162,6 +164,7 @@ class Lanes:
         """Return the lane of what is live now."""
         lane = self._lanes.get(asking.lane)
         if lane is None or lane.live is not live:
+            self._forget()
             lane = self._lanes[asking.lane] = self._new(live, asking.verb)
         return lane
 
@@ -180,10 +183,19 @@ class Lanes:
         wait_s = bucket.take(now)
         if wait_s:
             raise RateLimited(
-                f"This key may ask {self._settings.rate_limit:g} times a second: try "
-                "again later.",
+                f"This credential may ask {self._settings.rate_limit:g} times a "
+                "second: try again later.",
                 retry_after_s=wait_s,
             )
+
+    def _forget(self) -> None:
+        """Forget lanes of what is not live any more, and with them its model."""
+        live = self._all_live()
+        self._lanes = {
+            name: lane
+            for name, lane in self._lanes.items()
+            if live.get(name[0]) is lane.live
+        }
 
     def _new(self, live: Live, verb: Verb) -> Lane:
         meter = self._telemetry.of(live, verb.name)
