@@ -16,8 +16,8 @@ from arena_core.application.conversion import (
     Convert,
     Options,
 )
-from arena_core.domain.parity import Verdict
 from arena_core.domain.errors import Rejected
+from arena_core.domain.parity import Verdict
 from unit.models import check
 
 LEAST_STEPS = 3

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_core.application import pace
-from arena_core.application.pace import LARGEST_BATCH, LONGEST_RUN_S, Pace, measure
+from arena_core.application.pace import (
+    LARGEST_BATCH,
+    LONGEST_RUN_S,
+    USUAL_BATCH,
+    Pace,
+    measure,
+)
 
 
 class Machine:
@@ -73,8 +79,15 @@ def test_what_takes_the_same_however_many_is_tried_up_to_the_largest_batch(measu
 
 def test_what_takes_as_long_for_each_row_is_run_row_by_row(measured):
     found, ran = measured(line(0.0, 1e-4))
-    assert (found.most_rows, set(ran)) == (1, {1, 2})
+    assert (found.most_rows, max(ran)) == (1, 2 * USUAL_BATCH)
     assert found.seconds(10) == pytest.approx(1e-3)
+
+
+def test_what_gains_less_and_less_is_run_in_batches_of_the_usual_size(measured):
+    # A convolutional network: 501, 324, 229, 202, 191, 197 us a row.
+    us = {1: 501, 2: 648, 4: 915, 8: 1612, 16: 3062, 32: 6296, 64: 12_600}
+    found, ran = measured(lambda rows: us[rows] / 1e6)
+    assert (found.most_rows, max(ran)) == (USUAL_BATCH, 2 * USUAL_BATCH)
 
 
 def test_nothing_larger_is_tried_once_a_run_was_long(measured):

@@ -194,8 +194,8 @@ class Batcher:
 
     def _free(self, rows: int, ran: Ran) -> None:
         self._busy_until = None
+        self._run_waiting()  # first, so that the thread is not idle meanwhile
         self._finish(rows, ran)
-        self._run_waiting()
 
     def _finish(self, rows: int, ran: Ran) -> None:
         is_slower = ran.seconds > self._expected_s(rows)

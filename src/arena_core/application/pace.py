@@ -11,6 +11,9 @@ from typing import Any
 from attrs import frozen
 
 LARGEST_BATCH = 1024
+USUAL_BATCH = 32
+"""So many rows are put together in any case, for a run costs more than its weights:
+the way to a thread and back."""
 WORTHWHILE = 0.9
 """A batch is doubled while that makes a row cost less than this share."""
 LONGEST_RUN_S = 0.02
@@ -42,10 +45,12 @@ def measure(run: Callable[[int], Any]) -> Pace:
     one = taken
     while rows < LARGEST_BATCH and taken < LONGEST_RUN_S:
         longer = _least(run, 2 * rows)
-        if longer >= 2 * taken * WORTHWHILE:
+        if rows >= USUAL_BATCH and longer >= 2 * taken * WORTHWHILE:
             break
         rows, taken = 2 * rows, longer
-    row_s = max(0.0, (taken - one) / (rows - 1)) if rows > 1 else one
+    if taken >= rows * one * WORTHWHILE:  # nobody gains by waiting for the others
+        return Pace(0.0, one, 1)
+    row_s = max(0.0, (taken - one) / (rows - 1))
     return Pace(max(0.0, one - row_s), row_s, rows)
 
 

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
+
 from policies import (
     Classifier,
     Convolutional,
@@ -26,7 +28,6 @@ from policies import (
     first,
     record,
 )
-from torch import nn
 
 HERE = Path(__file__).parent
 SEED = 5
