@@ -953,3 +953,13 @@ def test_workers_that_nobody_sees_do_not_take_over_from_each_other_for_ever(
         bob.pass_()
     assert since_connected(world).count("server_replaced") == 1
     assert answers(ann, both) == answers(bob, both) == 1
+
+
+def test_a_model_that_comes_before_any_news_of_its_deployment_is_kept(ann, bob, both):
+    model = ann.registry.live(key_of(both)).model
+    late = bob.world.worker()
+    late.registry.hold(both.deployment.id, both.checkpoint.digest, model)
+    assert late.registry.has(both.deployment.id, both.checkpoint.digest)
+    assert answers(late, both) is None
+    late.follow()
+    assert answers(late, both) == 1

@@ -18,6 +18,7 @@ from arena_core.domain.errors import ConcurrentWrite
 
 ATTEMPTS = 20
 LONGEST_PAUSE_S = 0.05
+_random = random.Random()  # noqa: S311 -- spreads writers, guards nothing
 
 C_contra = TypeVar("C_contra", contravariant=True)
 S = TypeVar("S")
@@ -57,7 +58,7 @@ class Handled:
 
 def pause_before(attempt: int) -> None:
     """Wait for a random time that grows with `attempt` (full jitter)."""
-    time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.001 * 2**attempt)))  # noqa: S311 -- spreads writers, guards nothing
+    time.sleep(_random.uniform(0, min(LONGEST_PAUSE_S, 0.001 * 2**attempt)))
 
 
 @frozen

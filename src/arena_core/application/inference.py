@@ -125,6 +125,11 @@ def one_by_one_if_need_be(
 
 def _alone(verb: Verb, model: Model, body: bytes, choice: Choice) -> bytes:
     (answer,) = verb.answer(model, [verb.read(model, body, choice, None)], unwatched)
+    return json_of(answer)
+
+
+def json_of(answer: Answer) -> bytes:
+    """Return the body of an answer to what was asked in JSON, or raise why not."""
     if isinstance(answer, ArenaError):
         raise answer
     assert isinstance(answer, bytes)  # noqa: S101 -- what is asked in JSON is so answered

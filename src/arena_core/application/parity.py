@@ -18,13 +18,13 @@ from attrs import frozen
 
 from arena_core.application import golden, inference, npy
 from arena_core.application.golden import Case, GoldenTrace, Step
-from arena_core.application.inference import Answer, unwatched
+from arena_core.application.inference import json_of, unwatched
 from arena_core.application.models import SINGLE, Model
 from arena_core.application.observations import Arrays
 from arena_core.application.plain_rows import PlainRows
 from arena_core.application.ports import Array
 from arena_core.application.spaces import unflatten
-from arena_core.domain.errors import ArenaError, Rejected
+from arena_core.domain.errors import Rejected
 from arena_core.domain.parity import Difference, Parity, Verdict
 
 RELATIVE_TOLERANCE = 1e-4
@@ -134,13 +134,7 @@ def _answered(bodies: Sequence[bytes], model: Model) -> list[Any]:
         verb = inference.GET_ACTION
         read = [verb.read(model, body, inference.GREEDY, None) for body in bodies]
         answers = verb.answer(model, read, unwatched)
-    return [_decoded(answer) for answer in answers]
-
-
-def _decoded(answer: Answer) -> Any:  # noqa: ANN401
-    if isinstance(answer, ArenaError):
-        raise answer
-    return msgspec.json.decode(answer)  # type: ignore[arg-type]  # JSON is answered in JSON
+    return [msgspec.json.decode(json_of(answer)) for answer in answers]
 
 
 # --- one step ------------------------------------------------------------------------

@@ -55,6 +55,10 @@ class Schedule:
     """How long a pass waits for one answer before it goes on to the next model."""
 
 
+_chance = random.Random().random  # noqa: S311 -- spreads probes, guards nothing
+"""Its own, for probes must not disturb those who have seeded everybody's."""
+
+
 class Prober:
     """Asks, in this process, what is live whether it is well."""
 
@@ -66,7 +70,7 @@ class Prober:
         schedule: Schedule,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = _chance,
     ) -> None:
         self._core = core
         self._registry = registry
