@@ -1,6 +1,7 @@
 """Swaps as the domain decides them; `test_machines` tries what nobody thought of."""
 
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from uuid import UUID
 
 import pytest
@@ -429,3 +430,26 @@ def test_another_worker_serves_on_where_one_is_lost():
     spec.given(*DEPLOYED, replaced).when(take).then()
     spec.given(*DEPLOYED).when(TakeOver(ANN, ANN, "it has ended")).then()
     spec.given(*DEPLOYED, Disconnected()).when(take).then()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        CLAIMED,
+        SWAPPED,
+        CHECKED,
+        ShadowStarted(BOB, B, "onnx", "cpu", 11.0, NOW + BAKE),
+        SwapInterrupted(BOB, "it ended"),
+    ],
+)
+def test_history_that_knows_of_no_swap_is_followed_all_the_same(event):
+    """Nothing decides so; what evolves must not refuse what has happened."""
+    state = reduce(deployment.evolve, (*DEPLOYED, event), None)
+    assert state.swap is None
+    assert state.status is Status.DEPLOYED
+
+
+def test_the_parity_of_other_weights_is_not_that_of_the_swap():
+    other = ParityChecked(BOB, C, WRONG)
+    before = reduce(deployment.evolve, AT_WORK, None)
+    assert deployment.evolve(before, other).swap == before.swap
