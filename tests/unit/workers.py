@@ -19,7 +19,7 @@ from arena_core.application.agreement import Agreement
 from arena_core.application.conversion import Format, Options, Report
 from arena_core.application.handling import Handler
 from arena_core.application.importing import Importer
-from arena_core.application.keys import DeploymentKeys
+from arena_core.application.keys import DeploymentKeys, MasterSecret
 from arena_core.application.loading import Runtimes
 from arena_core.application.metering import Metering
 from arena_core.application.ports import Device, RowStore
@@ -153,6 +153,7 @@ class Worker:
             lambda: world.now,
             uuid4,
             agreement=Agreement(self.id, world.presence if world.agree else None),
+            master=MasterSecret(bytes(32)),
         )
         self.registry = Registry(
             world.keys,

@@ -123,6 +123,7 @@ class Append:
             code=frames.CODE,
             causation_id=self._context.causation_id,
             reason=self._context.reason,
+            traceparent=self._context.traceparent,
         )
 
     def _event_id(self, slot: frames.Slot) -> UUID:

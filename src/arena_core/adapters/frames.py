@@ -62,6 +62,7 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str
     causation_id: UUID | None = None
     reason: str | None = None
+    traceparent: str | None = None
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -164,6 +165,7 @@ def recorded(row: Row) -> Recorded:
             meta.correlation_id,
             meta.causation_id,
             meta.reason,
+            meta.traceparent,
         ),
         meta.code,
         frame.h,

@@ -16,6 +16,17 @@ PREFIX = "arena_dep_"
 
 
 @frozen
+class MasterSecret:
+    """What all keys of ours are derived from.  It is never used itself."""
+
+    _secret: bytes = field(repr=False)
+
+    def key(self, purpose: str) -> bytes:
+        """Return 32 bytes that only serve `purpose`, and tell nothing of the others."""
+        return hmac.digest(self._secret, b"arena-key/1" + purpose.encode(), "sha256")
+
+
+@frozen
 class DeploymentKeys:
     _master: bytes = field(repr=False)
 

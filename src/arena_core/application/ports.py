@@ -47,6 +47,8 @@ class Context:
     causation_id: UUID | None = None
     """The event that caused this command, if one did."""
     reason: str | None = None
+    traceparent: str | None = None
+    """The caller's place in a trace of its own (W3C Trace Context), if it has one."""
 
 
 @frozen

@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 
 from arena_core.application.agreement import Agreement
 from arena_core.application.handling import Change, Handled, Handler
+from arena_core.application.keys import MasterSecret
 from arena_core.application.ports import (
     BlobStore,
     Clock,
@@ -41,6 +42,7 @@ class Core:
     scratch: Callable[[], AbstractContextManager[str]] = TemporaryDirectory
     """Gives a new, empty folder that is gone afterwards."""
     agreement: Agreement = field(factory=Agreement.alone)
+    master: MasterSecret = field(kw_only=True, repr=False)
 
 
 @frozen

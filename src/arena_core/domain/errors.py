@@ -2,14 +2,19 @@
 
 ArenaError
 ├── Rejected             the request itself is wrong; names the field and the remedy
-│   └── TooLarge         it is over a limit
+│   ├── TooLarge         it is over a limit
+│   ├── InvalidCursor    it continues a list that is another, or nobody's
+│   └── KeyReused        its idempotency key was another request's
 ├── TooSlow              the request did not come in time
 ├── NotFound             there is no such thing, or it is somebody else's
 ├── Conflict             the request is fine, but not now
 │   ├── IllegalTransition    not from this status
 │   ├── Ambiguous            a name fits several things
 │   ├── ConcurrentWrite      somebody else was faster
-│   └── AlreadyExists        the stream has begun already
+│   ├── AlreadyExists        the stream has begun already
+│   ├── PreconditionFailed   it is not as the caller saw it last
+│   └── StillRunning         the same request is being carried out
+├── PreconditionRequired a change must say what it is a change of
 ├── Unauthenticated      no credential, or a wrong or dead one
 ├── Forbidden            the credential is good, but not for this
 ├── Unavailable          not now; the same request may succeed later
@@ -44,6 +49,14 @@ class TooLarge(Rejected):
     """A limit is exceeded."""
 
 
+class InvalidCursor(Rejected):
+    """The cursor is of another list, or was never given out."""
+
+
+class KeyReused(Rejected):
+    """The idempotency key has been used for a request that asked for something else."""
+
+
 class TooSlow(ArenaError):  # noqa: N818
     """The request has begun, and the rest of it did not come in time."""
 
@@ -70,6 +83,18 @@ class ConcurrentWrite(Conflict):
 
 class AlreadyExists(Conflict):
     """Something with this id has been created before."""
+
+
+class PreconditionFailed(Conflict):
+    """What is to be changed is not any more what the caller saw."""
+
+
+class StillRunning(Conflict):
+    """The same request, under the same idempotency key, has not ended yet."""
+
+
+class PreconditionRequired(ArenaError):  # noqa: N818
+    """The server takes no change that does not say what it is a change of."""
 
 
 class Flaw(Enum):

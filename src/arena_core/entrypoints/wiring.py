@@ -29,7 +29,7 @@ from arena_core.application.agreement import Agreement
 from arena_core.application.conversion import Converter
 from arena_core.application.handling import Handler
 from arena_core.application.importing import Importer
-from arena_core.application.keys import DeploymentKeys
+from arena_core.application.keys import DeploymentKeys, MasterSecret
 from arena_core.application.loading import Loaded, load
 from arena_core.application.metering import Metering
 from arena_core.application.ports import (
@@ -101,6 +101,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             uuid4,
             partial(TemporaryDirectory, prefix="import-", dir=kept.incoming),
             agreement,
+            master=MasterSecret(kept.secret),
         )
         progress = Progress()
         importer = Importer(core, kept.presence, converter(), worker, progress)

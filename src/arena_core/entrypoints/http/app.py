@@ -93,7 +93,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = _allowed(request)
-    return respond(status, detail, code=status.name, headers=headers)
+    path = _path(request)
+    return respond(path, status, detail, code=status.name, headers=headers)
 
 
 def _allowed(request: Request) -> str:
@@ -117,4 +118,10 @@ async def _nobody(request: Request, error: Exception) -> Response:
 async def _defect(request: Request, error: Exception) -> Response:
     log.error("Defect at %s", request.scope["path"], exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return respond(status, HIDDEN, code=status.name)
+    return respond(_path(request), status, HIDDEN, code=status.name)
+
+
+def _path(request: Request) -> str:
+    """Return the path below whatever the app is mounted under."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))

@@ -7,7 +7,7 @@ are plain functions: they run in a thread, with the body already parsed by its t
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
@@ -137,6 +137,7 @@ class Reply:
     wait_s: float = 0.0
     media_type: str = JSON
     """Of any other than JSON the resource is the body itself."""
+    headers: Mapping[str, str] = field(factory=dict)
 
 
 def _never(query: object) -> str | None:
@@ -170,6 +171,8 @@ class Endpoint:
     None: it must be an archive."""
     media_types: tuple[str, ...] = (JSON,)
     """Of the body of a success."""
+    form: bool = False
+    """Whether the body is a form (application/x-www-form-urlencoded), not JSON."""
 
     def route(self, arena: Arena) -> Route:
         """Return the Starlette route that answers it."""
@@ -180,9 +183,9 @@ class Endpoint:
                 return await _answer(self, arena, request)
             except Unauthenticated as error:
                 telemetry.refused(error.flaw)
-                return problem(error)
+                return problem(error, self.path)
             except ArenaError as error:
-                return problem(error)
+                return problem(error, self.path)
 
         async def timed(request: Request) -> Response:
             begun = time.perf_counter()
@@ -219,7 +222,8 @@ async def _answer(endpoint: Endpoint, arena: Arena, request: Request) -> Respons
             # A body takes its time: the token may have been revoked meanwhile.
             await _caller(endpoint, arena, request)
             return await _finish(endpoint, evolve(call, body=folder))
-    body = await bodies.parse_body(
+    parse = bodies.parse_form if endpoint.form else bodies.parse_body
+    body = await parse(
         request,
         endpoint.body,
         limit_bytes=arena.settings.max_body_bytes,
@@ -242,11 +246,13 @@ async def _finish(endpoint: Endpoint, call: Call) -> Response:
 
 def encoded(reply: Reply) -> Response:
     """Return the response that carries a reply."""
-    headers = {}
+    headers = dict(reply.headers)
     if reply.location is not None:
         headers["Location"] = reply.location
     if reply.secret:
         headers["Cache-Control"] = "no-store"
+    if reply.status is HTTPStatus.NO_CONTENT:
+        return Response(None, reply.status, headers)
     is_json = reply.media_type == JSON
     body = msgspec.json.encode(reply.resource) if is_json else reply.resource
     return Response(body, reply.status, headers, media_type=reply.media_type)

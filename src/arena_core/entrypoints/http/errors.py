@@ -16,8 +16,11 @@ from arena_core.domain.errors import (
     Corrupt,
     DeadlineExceeded,
     Forbidden,
+    InvalidCursor,
     NotFound,
     Overloaded,
+    PreconditionFailed,
+    PreconditionRequired,
     RateLimited,
     Rejected,
     StorageFull,
@@ -32,10 +35,13 @@ log = logging.getLogger(__name__)
 STATUS: dict[type[ArenaError], HTTPStatus] = {
     Rejected: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    InvalidCursor: HTTPStatus.BAD_REQUEST,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     Ambiguous: HTTPStatus.CONFLICT,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    PreconditionRequired: HTTPStatus.PRECONDITION_REQUIRED,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -49,6 +55,10 @@ STATUS: dict[type[ArenaError], HTTPStatus] = {
 HIDDEN = "The server could not do that; its log says why."
 RETRY_AFTER_S = 1.0
 LONGEST_DETAIL = 2000
+PROBLEM = "application/problem+json"
+PLAIN = ("/api/cli/", "/api/users/", "/realms/")
+"""Below these are the addresses of the public client."""
+OPEN_INFERENCE = "/v2"
 _BRACKETS = str.maketrans("[]", "()")
 
 
@@ -70,6 +80,14 @@ class Problem:
     detail: str
     code: str
     errors: list[FieldError]
+
+
+@frozen
+class Plain:
+    """The same, for the public client: it prints all else that it finds."""
+
+    detail: str
+    error_code: str
 
 
 def status_of(error: ArenaError) -> HTTPStatus:
@@ -96,8 +114,8 @@ def retry_after(error: ArenaError) -> str:
     return str(max(1, math.ceil(seconds)))
 
 
-def problem(error: ArenaError) -> Response:
-    """Return the answer that `error` is."""
+def problem(error: ArenaError, path: str) -> Response:
+    """Return the answer that `error` is to a request for `path`."""
     status = status_of(error)
     headers = {}
     if isinstance(error, Unauthenticated):
@@ -111,10 +129,13 @@ def problem(error: ArenaError) -> Response:
     detail = detail_of(error)
     field = getattr(error, "field", None)
     errors = [] if field is None else [FieldError(_pointer(field), detail)]
-    return respond(status, detail, code=_code(error), errors=errors, headers=headers)
+    return respond(
+        path, status, detail, code=_code(error), errors=errors, headers=headers
+    )
 
 
-def respond(
+def respond(  # noqa: PLR0913 -- what an answer says
+    path: str,
     status: HTTPStatus,
     detail: str,
     *,
@@ -122,13 +143,20 @@ def respond(
     errors: list[FieldError] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return a problem details answer."""
-    body = Problem("about:blank", status.phrase, status, detail, code, errors or [])
+    """Return an error in the form that the clients of `path` understand."""
+    body: object = Problem(
+        "about:blank", status.phrase, status, detail, code, errors or []
+    )
+    media_type = PROBLEM
+    if path.startswith(PLAIN):
+        body, media_type = Plain(detail, code), "application/json"
+    elif path.startswith(OPEN_INFERENCE):
+        body = {**msgspec.to_builtins(body), "error": detail}
     return Response(
         msgspec.json.encode(body),
         status,
         headers={"Cache-Control": "no-store", **(headers or {})},
-        media_type="application/problem+json",
+        media_type=media_type,
     )
 
 
