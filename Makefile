@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= auto
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check fuzz bench bench-peers soak clean
+.PHONY: demo test check fuzz nightly bench bench-peers soak clean
 
 demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
 	$(BIN)/arena-core demo
@@ -28,6 +28,11 @@ fuzz: $(VENV)/.fuzz  ## whatever bytes strangers send, for FUZZ_SECONDS; on Linu
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz_requests.py .fuzz \
 		-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ -max_len=2000 -verbosity=0 \
 		-print_final_stats=1
+
+nightly: $(VENV)/.dev $(VENV)/.fuzz  ## what takes longer: the API and its parsers, tried for 15 minutes each
+	ARENA_TEST_SCHEMATHESIS_S=900 $(BIN)/python -m pytest tests/end_to_end/test_schemathesis.py
+	$(MAKE) fuzz FUZZ_SECONDS=900
+	$(MAKE) soak
 
 bench: $(VENV)/.dev  ## the source of every figure in the documents
 	$(BIN)/python bench/event_store.py

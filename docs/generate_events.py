@@ -105,6 +105,40 @@ MEANINGS = {
     "SHA-256 of its text and its last four characters are kept.",
     "credential.access_token_rotated": "It has a new secret; the old one is dead.",
     "credential.access_token_revoked": "It is dead for ever.",
+    "user.registered": "Somebody can sign in by this name, whose case does not matter.",
+    "user.described": "They are called otherwise, or have another e-mail address.",
+    "user.organisation_joined": "They belong to an organisation, which is their "
+    "current one from here on if they had none.",
+    "user.organisation_left": "They do not belong to it any more, and act in `current` "
+    "from here on.",
+    "user.organisation_chosen": "They have made it their current one.",
+    "user.personal_token_held": "This is their one personal token, which was issued in "
+    "the same transaction.",
+    "user.personal_token_released": "They have none any more: it was revoked in the "
+    "same transaction.",
+    "organisation.created": "An organisation begins. That of `default` is recorded "
+    "when something of it is, for the first time.",
+    "organisation.renamed": "It has another name.",
+    "organisation.member_invited": "Whoever signs in as `user` may join, until then. "
+    "Only the SHA-256 of the invitation's text and its last four characters are kept.",
+    "organisation.invitation_withdrawn": "The invitation is void: it was taken back, "
+    "replaced by another, or the user was made a member without it.",
+    "organisation.member_joined": "They belong to it, by an invitation, or without one "
+    "as who founds it or was added by an operator.",
+    "organisation.member_role_changed": "They may do more, or less, from here on.",
+    "organisation.member_removed": "They do not belong to it any more. What they "
+    "owned is the `successor`'s from here on: the manager who has removed them, or the "
+    "one who was there first. The envelope says by whose hand; by their own, they left.",
+    "sign_in.approved": "A user lets the client act for them that shows a code, with a "
+    "personal token that bounds what it may do. The client has yet to take it up.",
+    "sign_in.denied": "The user does not let it.",
+    "sign_in.redeemed": "The client has taken it up, which only one can; it acts for "
+    "the user until then, or until it is ended.",
+    "sign_in.signed_out": "It is over for ever: the client has signed out, or the user "
+    "has ended it.",
+    "request.carried_out": "What was asked for under an Idempotency-Key was done by "
+    "the events that follow it in the same transaction. `digest` is the SHA-256 of all "
+    "that was asked for; the key itself is not kept.",
 }
 
 NOTES = {

@@ -19,8 +19,11 @@ from arena_core.domain import (
     credential,
     deployment,
     experiment,
+    organisation,
     parity,
     project,
+    sign_in,
+    user,
 )
 from arena_core.domain.ids import OrganisationId
 from arena_core.domain.values import Claim, ProjectKind, Role, Scores, Source
@@ -102,6 +105,27 @@ STATES: dict[str, st.SearchStrategy[Any]] = {
         secret=st.builds(credential.Secret, digests, st.just("last")),
         deleted=st.booleans(),
     ),
+    user.KIND: st.builds(
+        user.User,
+        organisations=st.lists(names, max_size=3).map(tuple),
+        current=st.none() | names,
+        token=st.none() | st.uuids(),
+    ),
+    organisation.KIND: st.builds(
+        organisation.Organisation,
+        members=st.lists(st.builds(organisation.Member, counts), max_size=2).map(tuple),
+        invitations=st.lists(
+            st.builds(
+                organisation.Invitation,
+                counts,
+                secret=st.builds(credential.Secret, digests, st.just("last")),
+                expires_at=times,
+            ),
+            max_size=2,
+        ).map(tuple),
+        numbered=counts,
+    ),
+    sign_in.KIND: st.builds(sign_in.SignIn, client=names, user=names, expires_at=times),
 }
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -132,6 +156,7 @@ def rows(draw: st.DrawFn, states: dict[str, st.SearchStrategy[Any]]) -> Row:
         parent=draw(st.none() | st.sampled_from(PARENTS)),
         name=draw(st.sampled_from(NAMES)),
         deleted=draw(st.booleans()),
+        created_by=draw(names),
         version=draw(counts),
         created_position=draw(st.integers(1, 6)),
         created_at=draw(times),
@@ -182,6 +207,7 @@ def project_row(number: int, name: str = "cartpole", **changes: Any) -> Row:
             parent=None,
             name=name,
             deleted=False,
+            created_by="library",
             version=1,
             created_position=number,
             created_at=EPOCH,

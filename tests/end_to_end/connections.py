@@ -78,7 +78,7 @@ class Side:
     def __attrs_post_init__(self) -> None:
         base = HttpToolsProtocol
         if self.is_ours:
-            base = protocol_of(self.app.data_plane)
+            base = protocol_of(self.app.data_plane, self.app.hosts)
         self.config = uvicorn.Config(
             self.app,
             http=base,

@@ -5,6 +5,7 @@ which says what it was made of, is written last: an environment without the righ
 is half made or out of date, and is made anew.
 """
 
+import re
 import subprocess
 import sys
 import time
@@ -22,36 +23,41 @@ COMPANIONS = ("gymnasium", "numpy")
 """What the scripts in `clients` need besides the client; the constraints pin them."""
 
 
-def environment(requirement: str) -> Path:
+def environment(
+    requirement: str, *, constraints: tuple[Path, ...] = CONSTRAINTS
+) -> Path:
     """Return the Python of an environment with `requirement`, a `name==version`.
 
-    Makes it first if need be, which takes some seconds and the network.  Safe to call
-    from several processes at once: one makes it and the others wait.
+    The name may have an extra.  Makes it first if need be, which takes some seconds
+    and the network.  Safe to call from several processes at once: one makes it and
+    the others wait.
     """
-    folder = KEPT / requirement.replace("==", "-")
+    folder = KEPT / re.sub(r"\[.*\]", "", requirement).replace("==", "-")
     python = folder / "bin" / "python"
     KEPT.mkdir(exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
-        stamp, wanted = folder / "made-of.txt", _made_of(requirement)
+        stamp, wanted = folder / "made-of.txt", _made_of(requirement, constraints)
         if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
             stamp.unlink(missing_ok=True)
-            _make(folder, python, requirement)
+            _make(folder, python, requirement, constraints)
             stamp.write_text(wanted)
     return python
 
 
-def _made_of(requirement: str) -> str:
-    pins = [path.read_text() for path in CONSTRAINTS]
+def _made_of(requirement: str, constraints: tuple[Path, ...]) -> str:
+    pins = [path.read_text() for path in constraints]
     return "\n".join([sys.version, requirement, *COMPANIONS, *pins])
 
 
-def _make(folder: Path, python: Path, requirement: str) -> None:
+def _make(
+    folder: Path, python: Path, requirement: str, constraints: tuple[Path, ...]
+) -> None:
     begun = time.monotonic()
     _say(f"Making {folder.relative_to(ROOT)} ...")
     _run(sys.executable, "-m", "venv", "--clear", folder)
-    constraints = [word for path in CONSTRAINTS for word in ("--constraint", str(path))]
+    pinned = [word for path in constraints for word in ("--constraint", str(path))]
     pip = (python, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet")
-    _run(*pip, "install", *constraints, requirement, *COMPANIONS)
+    _run(*pip, "install", *pinned, requirement, *COMPANIONS)
     _say(f" made in {time.monotonic() - begun:.0f} s.\n")
 
 

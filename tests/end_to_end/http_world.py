@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from arena_core.domain.values import LIBRARY
 from unit.workers import Converter
 
 PROBLEM = {"type", "title", "status", "detail", "code", "errors"}
+PROBLEM |= {"instance", "request_id"}
 INSIDE = re.compile(
     r"[\[\]]|Traceback|/work|/tmp|/home|/usr|\.py\b|File \"|sqlite", re.IGNORECASE
 )
@@ -37,6 +39,7 @@ class World:
 
     arena: arena_core.Arena
     app: Any = field()
+    _numbers: count = field(factory=count)
 
     def client(self, token: str | None = None, **options) -> TestClient:
         """Return a client that bears `token`; none if it is None."""
@@ -50,13 +53,20 @@ class World:
         return self.issued(role, organisation=organisation).token
 
     def issued(
-        self, role: str = "manager", *, organisation: str = "default", kind: str = "pat"
+        self,
+        role: str = "manager",
+        *,
+        user: str | None = None,
+        organisation: str = "default",
+        kind: str = "pat",
     ):
+        """Return a token that was issued by the operator, to a new user if to nobody."""
+        user = user or f"user {next(self._numbers)}"
         caller = arena_core.Caller(
             OrganisationId(organisation), LIBRARY, arena_core.Role.MANAGER
         )
         tokens = self.arena.on_behalf_of(caller).tokens
-        return tokens.issue(name="test", user="ada", role=role, kind=kind)
+        return tokens.issue(name="test", user=user, role=role, kind=kind)
 
     def head(self) -> int:
         return self.arena.application.core.store.head()
@@ -134,6 +144,8 @@ class Endpoint:
 
 @contextmanager
 def opened(store: object = "memory:", **settings) -> Iterator[World]:
+    # Many tests try bad credentials by the dozen, and none from another address.
+    settings.setdefault("failed_auth_rate", 0)
     with arena_core.open(store, **settings) as arena:
         yield World(arena, arena.asgi())
 
@@ -176,8 +188,14 @@ def asked(
     query: str = "",
     messages: Iterable[dict[str, Any]] = ({"type": "http.request"},),
 ) -> Answer | None:
-    """Drive the app by hand, with whatever headers and messages; None: no answer."""
+    """Drive the app by hand, with whatever headers and messages; None: no answer.
+
+    Where no header is a Host, there is the usual one.
+    """
     waiting, sent = iter(messages), []
+    headers = list(headers)
+    if not any(name == "host" for name, _ in headers):
+        headers.append(("host", "testserver"))
 
     async def receive() -> dict[str, Any]:
         return next(waiting, {"type": "http.disconnect"})

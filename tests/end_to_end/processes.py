@@ -24,7 +24,7 @@ PATIENCE_S = 30.0
 """How long anything may take that is a matter of moments on an idle machine."""
 
 DISK_BYTES = 8 << 20
-LISTENING = "Listening on http://"
+LISTENING = "Listening on http"
 T = TypeVar("T")
 
 
@@ -107,15 +107,15 @@ class Client:
         *,
         token: str | None = None,
         raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         if self._connection is None:
             self._connection = HTTPConnection(self.address, timeout=self.timeout_s)
         payload = raw if body is None else json.dumps(body).encode()
         bearer = self.token if token is None else token
         try:
-            self._connection.request(
-                method, path, payload, {"Authorization": f"Bearer {bearer}"}
-            )
+            said = {"Authorization": f"Bearer {bearer}", **(headers or {})}
+            self._connection.request(method, path, payload, said)
             response = self._connection.getresponse()
             return Answer(response.status, response.headers, response.read())
         except (OSError, HTTPException):
@@ -213,7 +213,7 @@ class Process:
             lines = self.stdout.read_text().splitlines(keepends=True)
             said = [x for x in lines if x.startswith(LISTENING) and x.endswith("\n")]
             assert said or self.popen.poll() is None, self.story()
-            return said[0].removeprefix(LISTENING).strip() if said else None
+            return said[0].partition("://")[2].strip() if said else None
 
         self.address = eventually(announced, what="the server says where it listens")
         return self.address

@@ -6,18 +6,30 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 from attrs import frozen
 
+from arena_core.adapters.presence.files import FilePresence
+from arena_core.application.handling import Change
+from arena_core.application.ports import Context
+from arena_core.domain import deployment
+from arena_core.domain.ids import DEFAULT_ORGANISATION, WorkerId
+from arena_core.domain.values import system
+from arena_core.entrypoints.settings import Settings
+from arena_core.entrypoints.wiring import open_arena
+
 from end_to_end.environments import environment
 from end_to_end.processes import Client, an_agent, connect, tar_of, upload
 
-OLD, NEW = "0.1.3", "1.29.0"
+OLD, MIDDLE, NEW = VERSIONS = "0.1.3", "0.9.0", "1.29.0"
+"""The last for deployment keys, one that knows organisation keys, and today's."""
 NO_LANGUAGE_MODEL = "This deployment is no language model."
 ADVANCED = ("Supervised", "LatentPPO")
 SCRIPT = Path(__file__).parent / "clients" / "agilerl_arena.py"
@@ -28,6 +40,7 @@ class PublicClient:
     """One version of agilerl-arena, in a process that plays scenarios with it."""
 
     version: str
+    home: Path
     _process: "subprocess.Popen[str]"
 
     @classmethod
@@ -40,16 +53,24 @@ class PublicClient:
             env={"HOME": str(home)},
             text=True,
         ) as process:
-            yield cls(version, process)
+            yield cls(version, home, process)
             process.communicate()
 
     def __call__(self, scenario: str, **arguments: object) -> Any:
         """Return what became of a scenario of `clients/agilerl_arena.py`."""
-        asking, telling = self._process.stdin, self._process.stdout
+        self.begin(scenario, **arguments)
+        return self.end()
+
+    def begin(self, scenario: str, **arguments: object) -> None:
+        asking = self._process.stdin
         assert asking is not None
-        assert telling is not None
         asking.write(json.dumps({"scenario": scenario, **arguments}) + "\n")
         asking.flush()
+
+    def end(self) -> Any:
+        """Return what became of the scenario that was begun."""
+        telling = self._process.stdout
+        assert telling is not None
         told = json.loads(telling.readline())
         assert "defect" not in told, told["defect"]
         return told
@@ -164,6 +185,27 @@ def live_agent(control: Client, bundle: Path, algorithm: str = "PPO") -> Live:
     return Live(agent_id, access["endpoint"], access["api_key"])
 
 
+@contextmanager
+def loading_elsewhere(store: Path, deployment_id: UUID) -> Iterator[None]:
+    """Be another worker of the same store, which is slow to load a deployment."""
+    presence = FilePresence(store.with_name(store.name + ".workers"))
+    worker = WorkerId(uuid4())
+    presence.announce(worker)
+    order = uuid4()
+    context = Context(DEFAULT_ORGANISATION, system("supervisor"), order, order)
+    lease = deployment.ClaimConnect(worker, datetime.now(UTC) + timedelta(minutes=5))
+    with open_arena(Settings(str(store)), serve=False) as arena:
+        arena.application.core.handler.handle(
+            context,
+            Change(deployment, deployment_id, deployment.Connect()),
+            Change(deployment, deployment_id, lease),
+        )
+    try:
+        yield
+    finally:
+        presence.withdraw(worker)
+
+
 # --- before the first release ----------------------------------------------------
 
 
@@ -172,7 +214,14 @@ class FirstGeneration:
     """A client as the first users had it: always four keys, null where unused."""
 
     control: Client
-    live: Live
+    url: str
+    key: str
+
+    @classmethod
+    def named(cls, control: Client, name: str) -> "FirstGeneration":
+        """Return the client of the one agent that has this name."""
+        (row,) = control.get(f"/api/cli/v1/inference/deployments/list?name={name}")
+        return cls(control, row["spec"]["url"], row["api_key"])
 
     def get_action(self, observation, hidden_state=None, action_mask=None):
         """Return the HTTP status, the action and the hidden state."""
@@ -182,8 +231,8 @@ class FirstGeneration:
             "action_mask": _packed(action_mask),
             "batch_size": 1,
         }
-        path = f"{urlsplit(self.live.url).path}/get_action"
-        answer = self.control.ask("POST", path, body, token=self.live.key)
+        path = f"{urlsplit(self.url).path}/get_action"
+        answer = self.control.ask("POST", path, body, token=self.key)
         answered = answer.body
         state = _unpacked(answered.get("hidden_state"))
         return answer.status, _unpacked(answered["action"]), state

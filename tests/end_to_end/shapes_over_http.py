@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
+
+from arena_core.application import npy
 
 from end_to_end.http_world import Endpoint, array, opened
 from every_shape import EVERY_SHAPE, Tree, mapped, sent
@@ -42,3 +45,49 @@ def answered(endpoint: Endpoint, obs: Tree, *, params=None, **more: Any) -> Any:
 
 def action(endpoint: Endpoint, obs: Tree, **more: Any) -> Tree:
     return received(answered(endpoint, obs, **more)["action"])
+
+
+# --- the names of raw arrays ---------------------------------------------------------
+
+
+def _leaves(tree, at):
+    """Return the arrays of a tree by their paths; what is None has none."""
+    if isinstance(tree, dict):
+        parts = tree.items()
+    elif isinstance(tree, tuple | list):
+        parts = enumerate(tree)
+    else:
+        return {} if tree is None else {at: tree}
+    return {
+        k: v for key, part in parts for k, v in _leaves(part, f"{at}/{key}").items()
+    }
+
+
+def decoded(text):
+    return npy.from_base64(text, field="answer")
+
+
+def raw_of(name, request):
+    """Return the arrays of a JSON request, by the names of the binary form."""
+    tree = _arrays(request)
+    if name == "agents":
+        renamed = {"env_defined_actions": "env_defined_action"}
+        return {
+            path: array
+            for field, by_agent in tree.items()
+            for agent, own in by_agent.items()
+            for path, array in _leaves(
+                own, f"agents/{agent}/{renamed.get(field, field)}"
+            ).items()
+        }
+    if name == "multi discrete" and "action_mask" in tree:
+        tree["action_mask"] = np.concatenate(tree["action_mask"], axis=1)
+    return {k: v for field, own in tree.items() for k, v in _leaves(own, field).items()}
+
+
+def _arrays(request):
+    return {
+        field: mapped(decoded, own)
+        for field, own in request.items()
+        if field != "batch_size" and own is not None
+    }

@@ -10,8 +10,8 @@ from arena_core.application import npy
 from arena_core.application.hidden_states import MAKER
 
 from end_to_end.connections import Side, looping
-from end_to_end.shapes_over_http import agents_of_every_shape
-from every_shape import EVERY_SHAPE, mapped, whole_request
+from end_to_end.shapes_over_http import agents_of_every_shape, decoded, raw_of
+from every_shape import EVERY_SHAPE, whole_request
 
 RAW = "application/x-npy"
 CONTRACT = {"arena-agent", "arena-checkpoint", "arena-log-position"}
@@ -64,47 +64,6 @@ def agents(tmp_path_factory):
         yield Agents(side, plain, live)
         side.settle()
         plain.settle()
-
-
-def leaves(tree, at):
-    """Return the arrays of a tree by their paths; what is None has none."""
-    if isinstance(tree, dict):
-        parts = tree.items()
-    elif isinstance(tree, tuple | list):
-        parts = enumerate(tree)
-    else:
-        return {} if tree is None else {at: tree}
-    return {k: v for key, part in parts for k, v in leaves(part, f"{at}/{key}").items()}
-
-
-def decoded(text):
-    return npy.from_base64(text, field="answer")
-
-
-def raw_of(name, request):
-    """Return the arrays of a JSON request, by the names of the binary form."""
-    tree = mapped_fields(request)
-    if name == "agents":
-        renamed = {"env_defined_actions": "env_defined_action"}
-        return {
-            path: array
-            for field, by_agent in tree.items()
-            for agent, own in by_agent.items()
-            for path, array in leaves(
-                own, f"agents/{agent}/{renamed.get(field, field)}"
-            ).items()
-        }
-    if name == "multi discrete" and "action_mask" in tree:
-        tree["action_mask"] = np.concatenate(tree["action_mask"], axis=1)
-    return {k: v for field, own in tree.items() for k, v in leaves(own, field).items()}
-
-
-def mapped_fields(request):
-    return {
-        field: mapped(decoded, own)
-        for field, own in request.items()
-        if field != "batch_size" and own is not None
-    }
 
 
 def arrays_in(answer):

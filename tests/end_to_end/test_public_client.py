@@ -7,8 +7,7 @@ know.  Older clients than those were never released: one is emulated below.
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -16,15 +15,6 @@ from uuid import UUID, uuid4
 import gymnasium
 import numpy as np
 import pytest
-
-from arena_core.adapters.presence.files import FilePresence
-from arena_core.application.handling import Change
-from arena_core.application.ports import Context
-from arena_core.domain import deployment
-from arena_core.domain.ids import DEFAULT_ORGANISATION, WorkerId
-from arena_core.domain.values import system
-from arena_core.entrypoints.settings import Settings
-from arena_core.entrypoints.wiring import open_arena
 
 import bundles
 from end_to_end.processes import Client, Place, Process, serving
@@ -38,6 +28,7 @@ from end_to_end.public_client import (
     encoded,
     frozen_agent,
     live_agent,
+    loading_elsewhere,
     opened,
     refused,
     told,
@@ -321,7 +312,7 @@ def test_an_agent_that_is_being_put_live_is_unavailable(
 ):
     path = f"/api/v1/agents/{frozen_agent(control, bundle)}"
     deployment_id = control.get(path)["deployment"]["id"]
-    with _loading_elsewhere(server.place.store, UUID(deployment_id)):
+    with loading_elsewhere(server.place.store, UUID(deployment_id)):
         assert control.get(path)["deployment"]["status"] == "Pending"
         url = f"http://{server.address}/inference/{deployment_id}"
         met = client("call", url=url, key="any")
@@ -329,32 +320,11 @@ def test_an_agent_that_is_being_put_live_is_unavailable(
     _check_nothing_answers(met, 503, detail)
 
 
-@contextmanager
-def _loading_elsewhere(store: Path, deployment_id: UUID) -> Iterator[None]:
-    """Be another worker of the same store, which is slow to load a deployment."""
-    presence = FilePresence(store.with_name(store.name + ".workers"))
-    worker = WorkerId(uuid4())
-    presence.announce(worker)
-    order = uuid4()
-    context = Context(DEFAULT_ORGANISATION, system("supervisor"), order, order)
-    lease = deployment.ClaimConnect(worker, datetime.now(UTC) + timedelta(minutes=5))
-    with open_arena(Settings(str(store)), serve=False) as arena:
-        arena.application.core.handler.handle(
-            context,
-            Change(deployment, deployment_id, deployment.Connect()),
-            Change(deployment, deployment_id, lease),
-        )
-    try:
-        yield
-    finally:
-        presence.withdraw(worker)
-
-
 # --- the first generation --------------------------------------------------------
 
 
 def test_an_agent_balances_the_pole_for_the_first_generation(control, balancer):
-    client = FirstGeneration(control, balancer)
+    client = FirstGeneration(control, balancer.url, balancer.key)
     with gymnasium.make("CartPole-v1") as env:
         observation, _ = env.reset(seed=5)
         total, over = 0.0, False

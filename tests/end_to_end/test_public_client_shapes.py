@@ -359,7 +359,8 @@ def test_what_is_no_action_is_not_done_whoever_defines_it(client, live):
 
 
 def test_the_first_generation_remembers_too(control, live):
-    first = FirstGeneration(control, live("recurrent"))
+    agent = live("recurrent")
+    first = FirstGeneration(control, agent.url, agent.key)
     hidden = None
     for step in shapes.episode(shapes.RECURRENT, 1, masked=True):
         status, action, hidden = first.get_action(
@@ -373,8 +374,9 @@ def test_the_first_generation_remembers_too(control, live):
 @pytest.mark.parametrize("name", ACTING)
 def test_the_first_generation_sends_nulls_to_every_shape(control, live, name):
     shape = EVERY_SHAPE[name]
-    seen = shape.observe(1)
-    status, action, hidden = FirstGeneration(control, live(name)).get_action(only(seen))
+    seen, agent = shape.observe(1), live(name)
+    first = FirstGeneration(control, agent.url, agent.key)
+    status, action, hidden = first.get_action(only(seen))
     assert status == 200
     assert_same(action, mapped(np.asarray, only(shape.truth(seen))))
     assert (hidden is not None) == ("recurrent" in shape.flags)

@@ -17,6 +17,7 @@ from arena_core.domain.ids import (
     OrganisationId,
     deployment_of,
 )
+from arena_core.domain.values import LIBRARY
 
 import bundles
 
@@ -48,6 +49,11 @@ class Scene:
     @property
     def use(self) -> UseCases:
         return self.arena.on_behalf_of(ANN)
+
+    def operator(self, organisation: str = "default") -> UseCases:
+        """Return what whoever has the store can do in an organisation."""
+        where = OrganisationId(organisation)
+        return self.arena.on_behalf_of(Caller(where, LIBRARY, Role.MANAGER))
 
     @property
     def registry(self):

@@ -71,7 +71,7 @@ def test_the_log_can_be_read_in_parts_of_one_stream_or_up_to_a_position(scene):
 
 def test_a_replay_is_the_state_of_then(scene):
     project = scene.use.projects.create("carts", kind="classic")
-    scene.use.tokens.issue(name="t", user="tom")
+    scene.arena.tokens.issue(name="t", user="tom")
     agent = scene.agent(project=project.id)
     then = scene.arena.application.core.store.head()
     live = scene.live(agent)

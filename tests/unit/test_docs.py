@@ -96,7 +96,7 @@ def test_at_least_these_pages_show_something_that_runs():
 
 @pytest.fixture
 def log(tmp_path):
-    """Return the path of a real log of two streams."""
+    """Return the path of a real log of several streams."""
     path = tmp_path / "arena.db"
     with arena_core.open(path) as arena:
         project = arena.projects.create('a name with "quotes", ü and \\u00fc')
@@ -107,10 +107,10 @@ def log(tmp_path):
 
 
 def test_the_script_of_the_events_page_finds_a_real_log_intact(log):
-    assert run(DOCS / "events.md")["verify"](log) == 5
+    assert run(DOCS / "events.md")["verify"](log) == 11
 
 
-@pytest.mark.parametrize("position", range(1, 6))
+@pytest.mark.parametrize("position", range(1, 12))
 def test_the_script_of_the_events_page_finds_any_event_that_was_changed(log, position):
     ours = b'"organisation":"default"'
     database = sqlite3.connect(log)

@@ -169,6 +169,39 @@ THREATS = {
         "test_members_that_inflate_to_too_much_together_are_refused",
         "test_a_directory_that_claims_to_be_huge_is_refused_before_it_is_read",
     ],
+    # --- logins
+    "logins are begun to fill the disk or the memory": [
+        "test_who_begins_a_login_leaves_nothing_behind",
+        "test_a_refresh_leaves_nothing_behind",
+        "test_what_is_remembered_is_bounded_and_forgets_who_asked_longest_ago",
+    ],
+    "a code or a token of a login is forged or altered": [
+        "test_an_altered_device_code_is_none",
+        "test_a_forged_device_code_with_a_true_check_sum_is_none",
+        "test_another_key_or_algorithm_is_refused",
+        "test_an_altered_token_is_refused",
+        "test_no_refresh_token_serves_as_an_access_token_or_the_other_way_round",
+    ],
+    "a code of a login is used twice": [
+        "test_of_two_who_hold_the_same_code_on_two_workers_one_gets_in",
+        "test_of_many_polls_at_the_same_time_one_gets_the_tokens",
+    ],
+    "a stolen credential is made a lasting one": [
+        "test_a_client_that_is_signed_in_lets_no_other_in",
+        "test_a_token_takes_the_sign_ins_with_it_that_it_has_approved",
+        "test_a_sign_in_may_no_more_than_the_token_that_approved_it",
+    ],
+    "an access token outlives what it was given for": [
+        "test_signing_out_kills_both_tokens_at_once_and_only_those",
+        "test_signing_out_is_known_to_every_other_worker_at_once",
+        "test_who_is_removed_from_their_organisation_has_no_access_any_more",
+        "test_no_refresh_leads_beyond_the_end_of_the_sign_in",
+    ],
+    "another site rides on the approval page": [
+        "test_the_page_may_load_and_call_nothing_but_its_own_server",
+        "test_what_stands_in_the_address_is_text_and_no_markup",
+        "test_the_page_keeps_nothing_of_the_token",
+    ],
     "a deployment key is tried on the control plane": [
         "test_every_route_refuses_every_wrong_credential",
         "test_credentials_that_are_good_for_something_else_are_forbidden",

@@ -91,13 +91,14 @@ IN = {
     Status.FAILED: (*RUNNING, FAILED),
 }
 POSSIBLE = {
-    Status.DRAFT: {TRAIN: REQUESTED, DELETE: DELETED},
-    Status.PENDING: {START: STARTED, STOP: STOP_REQUESTED, FAIL: FAILED},
-    Status.RUNNING: {FINISH: SUCCEEDED, STOP: STOP_REQUESTED, FAIL: FAILED},
-    Status.STOPPING: {ACKNOWLEDGE: STOPPED, FAIL: FAILED},
-    Status.STOPPED: {TRAIN: REQUESTED, RESUME: RESUMED, DELETE: DELETED},
-    Status.SUCCEEDED: {TRAIN: REQUESTED, RESUME: RESUMED, DELETE: DELETED},
-    Status.FAILED: {RESUME: RESUMED, DELETE: DELETED},
+    Status.DRAFT: {TRAIN: [REQUESTED], DELETE: [DELETED]},
+    # Nobody has begun, so nobody has to say that they have stopped.
+    Status.PENDING: {START: [STARTED], STOP: [STOP_REQUESTED, STOPPED], FAIL: [FAILED]},
+    Status.RUNNING: {FINISH: [SUCCEEDED], STOP: [STOP_REQUESTED], FAIL: [FAILED]},
+    Status.STOPPING: {ACKNOWLEDGE: [STOPPED], FAIL: [FAILED]},
+    Status.STOPPED: {TRAIN: [REQUESTED], RESUME: [RESUMED], DELETE: [DELETED]},
+    Status.SUCCEEDED: {TRAIN: [REQUESTED], RESUME: [RESUMED], DELETE: [DELETED]},
+    Status.FAILED: {RESUME: [RESUMED], DELETE: [DELETED]},
 }
 
 
@@ -123,7 +124,7 @@ def test_rule_05_the_statuses_have_the_names_that_clients_know():
 def test_an_experiment_moves_as_its_table_says_and_no_other_way(status, command):
     when = spec.given(*IN[status]).when(command)
     if command in POSSIBLE[status]:
-        when.then(POSSIBLE[status][command])
+        when.then(*POSSIBLE[status][command])
     elif (status, command) == (Status.STOPPING, STOP):
         when.then()
     else:
@@ -164,7 +165,12 @@ def test_rule_07_a_stop_is_possible_while_pending_or_running_or_stopping():
 
 
 def test_rule_07_a_stop_ends_in_stopped_or_failed():
-    assert POSSIBLE[Status.STOPPING] == {ACKNOWLEDGE: STOPPED, FAIL: FAILED}
+    assert POSSIBLE[Status.STOPPING] == {ACKNOWLEDGE: [STOPPED], FAIL: [FAILED]}
+
+
+def test_rule_07_a_stop_of_what_nobody_has_begun_ends_at_once():
+    stopped = spec.given(*IN[Status.PENDING], STOP_REQUESTED, STOPPED).state
+    assert stopped.status is Status.STOPPED
 
 
 def test_rule_08_resuming_is_possible_once_training_has_ended():
@@ -180,7 +186,7 @@ def test_rule_08_resuming_needs_a_checkpoint_that_is_there():
     given = spec.given(*IN[Status.STOPPED], AT_20)
     given.when(unknown).then_raises(NotFound, "step 30; there are: 10, 20")
     given = spec.given(DRAFTED, REQUESTED, STARTED, FAILED)
-    given.when(RESUME).then_raises(NotFound, "there are: none")
+    given.when(RESUME).then_raises(Conflict, "no checkpoint to resume from")
 
 
 def test_training_again_forgets_why_it_failed():

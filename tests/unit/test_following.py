@@ -68,7 +68,7 @@ def test_it_ends_when_it_is_told_to(scene):
 
 
 def test_it_shows_what_the_caller_may_see(scene):
-    scene.arena.on_behalf_of(MANAGER).tokens.issue(name="one", user="tom")
+    scene.arena.tokens.issue(name="one", user="tom")
     create(scene, 1)
     (event,) = islice(scene.use.audit.follow(), 1)
     assert event.name == "project.created"

@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from arena_core.application.inference import GREEDY, Mode
 from arena_core.entrypoints.http import known_heads
+from arena_core.entrypoints.http.hosts import Hosts
 from arena_core.entrypoints.http.known_heads import LONGEST_HEAD, KnownHeads
 
 DEPLOYMENT = "0198f3c2-7d1e-7005-8a4b-5c6d7e8f9a0b"
+ANY = Hosts()
 FIELDS = (
     b"Host: here",
     b"Authorization: Bearer a key",
@@ -21,8 +23,8 @@ def head(*more, target=None, start=b"POST %b HTTP/1.1", fields=FIELDS):
     return b"\r\n".join([start % target, *fields, *more])
 
 
-def read(*more, **said):
-    return KnownHeads().read(head(*more, **said))
+def read(*more, hosts=ANY, **said):
+    return KnownHeads(hosts).read(head(*more, **said))
 
 
 def test_what_a_usual_head_says():
@@ -98,6 +100,25 @@ def test_a_head_without_a_host_or_a_length_is_left_to_others(missing):
     assert read(fields=[f for n, f in enumerate(FIELDS) if n != missing]) is None
 
 
+HOSTS = [b"here?", b"here#", b"here/skip", b"x/y?z", b"me@here", b"he re", b"here:"]
+
+
+@pytest.mark.parametrize("host", [*HOSTS, b"", b"here, here", b"here:123456", b"[here]"])
+def test_a_malformed_host_is_left_to_others(host):
+    assert read(fields=[b"Host: " + host, *FIELDS[1:]]) is None
+
+
+def test_a_host_or_an_origin_that_is_not_ours_is_left_to_others():
+    ours = Hosts(frozenset({"here"}), frozenset({"https://page.example"}))
+    assert read(hosts=ours) is not None
+    assert read(hosts=ours, fields=[b"Host: HERE:8400", *FIELDS[1:]]) is not None
+    assert read(hosts=ours, fields=[b"Host: there", *FIELDS[1:]]) is None
+    assert read(b"Origin: http://here", hosts=ours) is not None
+    assert read(b"Origin: https://page.example", hosts=ours) is not None
+    for origin in (b"http://there", b"null", b"http://here:8401", b""):
+        assert read(b"Origin: " + origin, hosts=ours) is None
+
+
 @pytest.mark.parametrize("length", [b"", b"012", b"+1", b"1 ", b"1, 1", b"9" * 10])
 def test_a_length_in_another_spelling_is_left_to_others(length):
     assert read(fields=[*FIELDS[:2], b"Content-Length: " + length]) is None
@@ -142,15 +163,15 @@ def test_other_calls_are_left_to_others(verb):
 def test_any_bytes_are_read_or_left_to_others(noise, place):
     usual = head()
     place %= len(usual)
-    KnownHeads().read(usual[:place] + noise + usual[place:])
-    KnownHeads().read(noise)
+    KnownHeads(ANY).read(usual[:place] + noise + usual[place:])
+    KnownHeads(ANY).read(noise)
 
 
 def test_a_head_is_parsed_once(monkeypatch):
-    heads, parsed = KnownHeads(), []
+    heads, parsed = KnownHeads(ANY), []
     parse = known_heads._parsed
     monkeypatch.setattr(
-        known_heads, "_parsed", lambda head: parsed.append(head) or parse(head)
+        known_heads, "_parsed", lambda *given: parsed.append(given) or parse(*given)
     )
     first, again = heads.read(head()), heads.read(bytes(bytearray(head())))
     assert first is again is not None
@@ -160,14 +181,14 @@ def test_a_head_is_parsed_once(monkeypatch):
 
 def test_as_many_heads_are_known_as_is_said(monkeypatch):
     monkeypatch.setattr(known_heads, "MOST_HEADS", 50)
-    heads = KnownHeads()
+    heads = KnownHeads(ANY)
     for number in range(1000):
         assert heads.read(head(b"X: %d" % number)).length == 12
         assert len(heads._known) <= 50
 
 
 def test_long_heads_are_left_to_others_and_forgotten():
-    heads = KnownHeads()
+    heads = KnownHeads(ANY)
     padding = b"X: " + b"x" * (LONGEST_HEAD - len(head()) - 5)
     assert heads.read(head(padding)) is not None
     assert heads.read(head(padding + b"x")) is None

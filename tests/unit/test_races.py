@@ -14,7 +14,7 @@ from arena_core.application.loading import load
 from arena_core.application.ports import Batch, Query
 from arena_core.application.session import LONGEST_REASON, Session
 from arena_core.application.views import Halt, Views
-from arena_core.domain import deployment, experiment
+from arena_core.domain import agent, deployment, experiment
 from arena_core.domain.errors import (
     NotFound,
     Rejected,
@@ -64,6 +64,26 @@ def test_a_delete_that_races_with_a_first_connect_leaves_nothing_live(scene, bet
     assert scene.use.agents.restore(made.id).deployment is not None
 
 
+def test_two_deploys_at_the_same_time_make_one_agent(scene, between):
+    scene.experiment()
+    deploy = scene.use.deployments.deploy
+    between(agent.FreezeCheckpoint, lambda: deploy("ppo"))
+    deployed = deploy("ppo")
+    assert [a.id for a in scene.use.agents.list()] == [deployed.agent.id]
+    assert scene.log().count("deployment.connect_requested") == 1
+
+
+def test_a_redeploy_that_races_with_a_delete_leaves_nothing_live(scene, between):
+    scene.experiment()
+    made = scene.use.deployments.deploy("ppo").agent
+    scene.pass_()
+    between(deployment.Connect, lambda: scene.use.agents.delete(made.id))
+    with pytest.raises(NotFound):
+        scene.use.deployments.deploy("ppo")
+    scene.pass_()
+    assert scene.registry.live(key_of(made)) is None
+
+
 def test_no_experiment_outlives_the_project_it_was_drafted_in(scene, between):
     here = scene.use.projects.create("carts").id
     between(experiment.DraftExperiment, lambda: scene.use.projects.delete(here))
@@ -111,8 +131,8 @@ def test_opening_while_the_log_grows_takes_no_rows_from_those_who_read(tmp_path)
 
 def test_a_token_that_is_revoked_is_dead_although_the_read_model_has_stopped(scene):
     core = scene.arena.application.core
-    tokens = scene.arena.on_behalf_of(MANAGER).tokens
-    issued, other = (tokens.issue(name=n, user="tom") for n in ("one", "other"))
+    tokens = scene.arena.tokens
+    issued, other = (tokens.issue(name="t", user=user) for user in ("tom", "tim"))
     core.views.halted = Halt(core.views.catch_up(), "A poison.")
     assert authenticate(core, issued.token).actor.name == "tom"
     core.views.halted = None
@@ -121,7 +141,7 @@ def test_a_token_that_is_revoked_is_dead_although_the_read_model_has_stopped(sce
     core.views.halted, core.views._position = Halt(behind, "A poison."), behind
     with pytest.raises(Unauthenticated):
         authenticate(core, issued.token)
-    assert authenticate(core, other.token).actor.name == "tom"
+    assert authenticate(core, other.token).actor.name == "tim"
 
 
 @pytest.mark.parametrize(
@@ -146,10 +166,10 @@ def test_a_reason_has_its_limits(scene):
 
 def test_who_has_which_token_is_for_managers(scene):
     use = scene.arena.on_behalf_of(MANAGER)
-    issued = use.tokens.issue(name="laptop", user="tom")
-    use.tokens.rotate(issued.view.id)
+    issued = scene.arena.tokens.issue(name="laptop", user="tom")
+    scene.arena.tokens.rotate(issued.view.id)
     names = ["credential.access_token_issued", "credential.access_token_rotated"]
-    assert [e.name for e in use.audit.log()] == names
+    assert [e.name for e in use.audit.log(stream=issued.view.id)] == names
     assert not list(scene.use.audit.log())
     viewer = scene.arena.on_behalf_of(caller("vic"))
     assert not list(viewer.audit.log(stream=issued.view.id))
@@ -270,7 +290,7 @@ def stop_reading(scene, *streams):
 
 def test_a_token_whose_stream_cannot_be_read_opens_nothing(scene):
     core = scene.arena.application.core
-    issued = scene.arena.on_behalf_of(MANAGER).tokens.issue(name="one", user="tom")
+    issued = scene.arena.tokens.issue(name="one", user="tom")
     stop_reading(scene, issued.view.id)
     with pytest.raises(Unauthenticated):
         authenticate(core, issued.token)

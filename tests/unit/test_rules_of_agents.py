@@ -105,7 +105,8 @@ def test_rule_18_an_ambiguous_name_is_refused_with_the_whole_story(scene):
     assert str(caught.value) == (
         f"2 agents are called balancer: {made[0].id} of the experiment ppo in the "
         f"project carts; {made[1].id} of the experiment dqn in the project boats. "
-        "Use the id, or name the experiment or the project too where that is possible."
+        "Use the id, name the experiment or the project too where that is possible, or "
+        "rename one."
     )
 
 

@@ -229,7 +229,7 @@ def test_rule_47_details_give_the_key_the_algorithm_and_its_shape(
 
 def test_rule_47_the_endpoint_is_where_the_data_plane_answers(scene):
     live = scene.live(scene.agent())
-    token = scene.use.tokens.issue(name="t", user="ann").token
+    token = scene.arena.tokens.issue(name="t", user="ann").token
     with TestClient(scene.arena.asgi()) as client:
         bearer = {"Authorization": f"Bearer {token}"}
         path = f"/api/v1/agents/{live.id}/access"

@@ -48,7 +48,7 @@ def test_rule_48_a_key_opens_the_data_plane_of_its_own_deployment_only(scene, cl
 
 def test_rule_48_no_token_is_needed_with_a_key_and_a_key_is_no_token(scene, client):
     live = scene.live(scene.agent())
-    assert not list(scene.use.tokens.list())
+    assert not list(scene.arena.tokens.list())
     key = scene.use.agents.access(live.id).api_key
     assert call(client, live, key) == 200
     with pytest.raises(Unauthenticated):
@@ -116,9 +116,9 @@ def test_rule_50_a_url_a_bearer_and_json_are_all_that_a_client_needs(scene, clie
 
 
 def test_rule_86_a_token_is_shown_once_and_then_by_its_last_four(scene):
-    issued = scene.use.tokens.issue(name=" laptop ", user="tom", role="viewer")
+    issued = scene.arena.tokens.issue(name=" laptop ", user="tom", role="viewer")
     assert issued.token.startswith("arena_pat_")
-    (listed,) = scene.use.tokens.list()
+    (listed,) = scene.arena.tokens.list()
     assert listed == issued.view
     assert (listed.name, listed.last_four) == ("laptop", issued.token[-4:])
     stored = str(scene.arena.application.core.store.read_all())
@@ -128,7 +128,7 @@ def test_rule_86_a_token_is_shown_once_and_then_by_its_last_four(scene):
 
 
 def test_rule_86_the_old_token_is_dead_when_rotate_returns(scene):
-    core, tokens = scene.arena.application.core, scene.use.tokens
+    core, tokens = scene.arena.application.core, scene.arena.tokens
     old = tokens.issue(name="laptop", user="tom")
     new = tokens.rotate(old.view.id)
     with pytest.raises(Unauthenticated):
@@ -139,7 +139,7 @@ def test_rule_86_the_old_token_is_dead_when_rotate_returns(scene):
 
 
 def test_rule_86_a_revoked_token_is_dead_when_revoke_returns(scene):
-    core, tokens = scene.arena.application.core, scene.use.tokens
+    core, tokens = scene.arena.application.core, scene.arena.tokens
     issued = tokens.issue(name="laptop", user="tom")
     tokens.revoke(issued.view.id, reason="he left")
     tokens.revoke(issued.view.id)
@@ -151,7 +151,7 @@ def test_rule_86_a_revoked_token_is_dead_when_revoke_returns(scene):
 
 def test_a_token_of_an_organisation_speaks_for_the_user_who_is_named(scene):
     core = scene.arena.application.core
-    tokens = scene.arena.on_behalf_of(MANAGER).tokens
+    tokens = scene.arena.tokens
     shared = tokens.issue(name="gateway", user="gateway", kind="org").token
     own = tokens.issue(name="laptop", user="tom").token
     assert shared.startswith("arena_org_")
@@ -162,7 +162,7 @@ def test_a_token_of_an_organisation_speaks_for_the_user_who_is_named(scene):
 
 def test_what_was_never_issued_is_refused_in_the_same_words(scene):
     core = scene.arena.application.core
-    issued = scene.use.tokens.issue(name="laptop", user="tom")
+    issued = scene.arena.tokens.issue(name="laptop", user="tom")
     agent, secret = scene.agent(), b"s" * 32
     made_up = [
         "",

@@ -7,23 +7,34 @@ import pytest
 from arena_core import MetricPoint, best
 from arena_core.application.agents import Agents
 from arena_core.application.audit import Audit
-from arena_core.application.experiments import Experiments
+from arena_core.application.deployments import Deployments
+from arena_core.application.experiments import Experiments, setup
 from arena_core.application.handling import Change
-from arena_core.application.identity import Tokens, authenticate
+from arena_core.application.identity import authenticate
 from arena_core.application.imports import Imports, ordered
+from arena_core.application.invitations import Invitations
+from arena_core.application.organisations import Organisations
 from arena_core.application.projects import Projects
+from arena_core.application.tokens import Tokens
+from arena_core.application.training import Training
+from arena_core.application.users import Users
 from arena_core.domain import experiment
 from arena_core.domain.errors import Conflict, NotFound, Unauthenticated
 from arena_core.domain.experiment import Status
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.app import CONTROL_PLANE
-from unit.scenes import ANN, CONTEXT, MANAGER, STRANGER, key_of
+from unit.scenes import ANN, CARTPOLE, CONTEXT, MANAGER, STRANGER, key_of
 
 GROUPS = {
     "projects": Projects, "experiments": Experiments, "imports": Imports,
-    "agents": Agents, "tokens": Tokens, "audit": Audit,
+    "agents": Agents, "tokens": Tokens, "audit": Audit, "users": Users,
+    "organisations": Organisations, "invitations": Invitations,
+    "training": Training, "deployments": Deployments,
 }  # fmt: skip
-OF_ONES_OWN = {"projects.create", "tokens.issue"}
+OF_ONES_OWN = {
+    "projects.create", "tokens.issue", "users.me", "users.edit",
+    "organisations.create", "organisations.list", "invitations.accept",
+}  # fmt: skip
 """Name nothing that exists: what they make belongs to the caller's organisation."""
 OF_THE_STORE = {"audit.verify"}
 """Is about the whole store: it names positions, never contents."""
@@ -37,12 +48,14 @@ def after_one_look():
 
 BY_ID = {
     "projects.get": lambda use, there: use.projects.get(there.project),
+    "projects.look_up": lambda use, _: use.projects.look_up("cart"),
     "projects.edit": lambda use, there: use.projects.edit(there.project, name="x"),
     "projects.delete": lambda use, there: use.projects.delete(there.project),
     "experiments.create": lambda use, there: use.experiments.create(
         there.project, name="x", algorithm="PPO"
     ),
     "experiments.get": lambda use, there: use.experiments.get(there.experiment),
+    "experiments.look_up": lambda use, _: use.experiments.look_up("ppo"),
     "experiments.edit": lambda use, there: use.experiments.edit(
         there.experiment, name="x"
     ),
@@ -60,6 +73,12 @@ BY_ID = {
         there.experiment, [MetricPoint(10, "fitness", 9.0)]
     ),
     "experiments.metrics": lambda use, there: use.experiments.metrics(there.experiment),
+    "training.submit": lambda use, there: use.training.submit(
+        there.project, name="x", setup=setup(algorithm="PPO", source=CARTPOLE)
+    ),
+    "training.request": lambda use, there: use.training.request(there.experiment),
+    "training.stop": lambda use, there: use.training.stop(there.experiment),
+    "training.resume": lambda use, there: use.training.resume(there.experiment),
     "imports.request": lambda use, there: use.imports.request(
         there.experiment, there.file, ordered(format="sb3", step=1)
     ),
@@ -85,9 +104,24 @@ BY_ID = {
     "agents.disconnect": lambda use, there: use.agents.disconnect(there.agent),
     "agents.rotate_key": lambda use, there: use.agents.rotate_key(there.agent),
     "agents.access": lambda use, there: use.agents.access(there.agent),
+    "deployments.one": lambda use, _: use.deployments.one("balancer"),
+    "deployments.deploy": lambda use, _: use.deployments.deploy("ppo"),
     "tokens.get": lambda use, there: use.tokens.get(there.token),
     "tokens.rotate": lambda use, there: use.tokens.rotate(there.token),
     "tokens.revoke": lambda use, there: use.tokens.revoke(there.token),
+    "organisations.get": lambda use, _: use.organisations.get("default"),
+    "organisations.rename": lambda use, _: use.organisations.rename("default", "x"),
+    "organisations.members": lambda use, _: use.organisations.members("default"),
+    "organisations.member": lambda use, _: use.organisations.member("default", "ann"),
+    "organisations.change_role": lambda use, _: use.organisations.change_role(
+        "default", "ann", "viewer"
+    ),
+    "organisations.remove": lambda use, _: use.organisations.remove("default", "ann"),
+    "invitations.invite": lambda use, _: use.invitations.invite("default", "zoe"),
+    "invitations.list": lambda use, _: use.invitations.list("default"),
+    "invitations.withdraw": lambda use, there: use.invitations.withdraw(
+        "default", there.invitation
+    ),
     "audit.timeline": lambda use, there: use.audit.timeline(there.agent),
 }
 LISTS = {
@@ -101,6 +135,10 @@ LISTS = {
         *use.agents.list(),
         *use.agents.list(name="balancer"),
         *use.agents.list(experiment_id=there.experiment),
+    ],
+    "deployments.list": lambda use, _: [
+        *use.deployments.list(),
+        *use.deployments.list(name="balancer", experiment="ppo", project="cart"),
     ],
     "tokens.list": lambda use, _: use.tokens.list(),
     "audit.log": lambda use, there: [
@@ -125,7 +163,9 @@ class There:
         agent = scene.live(scene.agent())
         self.project, self.experiment = agent.project_id, agent.experiment_id
         self.agent = agent.id
-        self.token = scene.use.tokens.issue(name="laptop", user="ann").view.id
+        self.token = scene.arena.tokens.issue(name="laptop", user="ann").view.id
+        invited = scene.arena.invitations.invite("default", "bob")
+        self.invitation = invited.view.id
         self.bundle = scene.bundle()
         self.file = self.bundle / "checkpoint.json"
         order = ordered(format="sb3", step=1)
@@ -176,7 +216,9 @@ def test_rule_02_the_same_names_in_two_organisations_do_not_meet(scene):
 def test_rule_02_a_token_speaks_for_its_own_organisation_only(scene):
     core = scene.arena.application.core
     for caller in (ANN, STRANGER):
-        issued = scene.arena.on_behalf_of(caller).tokens.issue(name="t", user="u")
+        issued = scene.operator(caller.organisation).tokens.issue(
+            name="t", user=caller.actor.name
+        )
         assert authenticate(core, issued.token).organisation == caller.organisation
 
 
@@ -186,15 +228,20 @@ def test_rule_03_nothing_about_agents_is_for_managers_only():
             assert Role.MEMBER.covers(endpoint.needs), endpoint
 
 
-def test_rule_03_the_credentials_of_others_are_for_managers():
-    of_tokens = [e for e in CONTROL_PLANE if e.path.startswith("/api/v1/tokens")]
-    assert of_tokens
-    assert {endpoint.needs for endpoint in of_tokens} == {Role.MANAGER}
+def test_rule_03_members_and_invitations_are_for_managers():
+    of_members = {
+        (endpoint.method, endpoint.path.rpartition("}")[2] or "member"): endpoint.needs
+        for endpoint in CONTROL_PLANE
+        if endpoint.path.startswith("/api/v1/organisations/{organisation_id}/")
+    }
+    assert of_members.pop(("GET", "/members")) is Role.VIEWER
+    assert of_members.pop(("DELETE", "member")) is Role.MANAGER
+    assert set(of_members.values()) == {Role.MANAGER}
 
 
 def test_rule_04_what_a_removed_member_made_stays_with_the_managers(scene):
     core, managers = scene.arena.application.core, scene.arena.on_behalf_of(MANAGER)
-    issued = managers.tokens.issue(name="laptop", user="tom")
+    issued = scene.arena.tokens.issue(name="laptop", user="tom")
     tom = scene.arena.on_behalf_of(authenticate(core, issued.token))
     source = scene.experiment()
     made = tom.agents.create("balancer", source.id, checkpoint=best())

@@ -69,7 +69,7 @@ def test_numbers_are_finite_and_not_below_0(name, text):
 def test_only_what_can_be_switched_off_may_be_0():
     assert of(ARENA_PROBE_INTERVAL_S="0").probe_interval_s == 0
     assert of(ARENA_KEEP_WARM_S="0").keep_warm_s == 0
-    for name in ("rate_limit", "body_timeout_s"):
+    for name in ("rate_limit", "body_timeout_s", "episode_idle_s"):
         with pytest.raises(Rejected, match=f"^{name} must be a number above 0"):
             of(**{variable(name): "0"})
 

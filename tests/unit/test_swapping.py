@@ -9,7 +9,7 @@ import pytest
 from arena_core import best, final, specific
 from arena_core.application import agents as use_cases
 from arena_core.application import swapping
-from arena_core.application.holding import LEAST_WARM_S
+from arena_core.application.holding import LEAST_WARM_S, LONGEST_PIN_S
 from arena_core.application.loading import Runtimes
 from arena_core.application.models import SINGLE, Turn
 from arena_core.application.swapping import LEASE, MOST_ATTEMPTS
@@ -409,6 +409,43 @@ def test_what_came_back_while_it_was_warm_is_not_closed(world, ann, agent):
     ann.follow()
     assert ann.loader.open == 1
     assert answers(ann, agent) == 1
+
+
+def test_what_an_episode_still_needs_is_not_closed(world, ann, agent):
+    old = ann.registry.live(key_of(agent))
+    swapped(ann, agent, 2)
+    assert ann.registry.pin(old, 2 * LEAST_WARM_S)
+    assert ann.registry.pin(old, LEAST_WARM_S), "which takes nothing away"
+    world.wait(timedelta(seconds=2 * LEAST_WARM_S) - TICK)
+    ann.follow()
+    assert ann.loader.open == 2
+    world.wait(TICK)
+    ann.follow()
+    assert ann.loader.open == 1
+    assert not ann.registry.pin(old, LEAST_WARM_S)
+
+
+def test_what_is_needed_without_end_is_closed_after_an_hour(world, ann, agent):
+    old = ann.registry.live(key_of(agent))
+    swapped(ann, agent, 2)
+    ann.registry.pin(old, 10 * LONGEST_PIN_S)
+    world.wait(timedelta(seconds=LEAST_WARM_S + LONGEST_PIN_S) - TICK)
+    ann.follow()
+    assert ann.loader.open == 2
+    world.wait(TICK)
+    ann.follow()
+    assert ann.loader.open == 1
+
+
+def test_what_an_episode_needs_is_closed_when_the_agent_is_taken_off(ann, agent):
+    old = ann.registry.live(key_of(agent))
+    ann.registry.pin(old, LEAST_WARM_S)
+    ann.use.agents.disconnect(agent.id)
+    assert ann.loader.open == 0
+    assert not ann.registry.pin(old, LEAST_WARM_S)
+    ann.use.agents.connect(agent.id)
+    ann.pass_()
+    assert not ann.registry.pin(old, LEAST_WARM_S), "the same weights, loaded anew"
 
 
 def test_any_earlier_checkpoint_can_come_back(ann, agent):

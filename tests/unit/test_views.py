@@ -28,7 +28,8 @@ from arena_core.domain.errors import (
     Unavailable,
     UnknownEvent,
 )
-from arena_core.domain.values import ProjectKind
+from arena_core.domain.ids import DEFAULT_ORGANISATION
+from arena_core.domain.values import LIBRARY, Caller, ProjectKind, Role
 from unit.scenes import ANN, CARTPOLE, CONTEXT, STRANGER
 from unit.workers import World
 
@@ -37,6 +38,7 @@ import bundles
 CREATED = project.ProjectCreated(UUID(int=1), "carts", ProjectKind.CLASSIC, "")
 NUMBERS = st.integers(0, 9)
 OTHER = UUID(int=2)
+OPERATOR = Caller(DEFAULT_ORGANISATION, LIBRARY, Role.MANAGER)
 ORPHAN = agent.AgentRenamed("of no agent")
 """An event that does not fit: its stream has nothing before it."""
 
@@ -104,7 +106,7 @@ class Life(RuleBasedStateMachine):
 
     def shown(self, as_of=None):
         on_behalf_of = self.worker.application.on_behalf_of
-        return [shown(on_behalf_of(c, as_of=as_of)) for c in (ANN, STRANGER)]
+        return [shown(on_behalf_of(c, as_of=as_of)) for c in (ANN, STRANGER, OPERATOR)]
 
     def use(self, caller=ANN):
         return self.worker.application.on_behalf_of(caller)
@@ -191,8 +193,10 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def issue(self):
-        made = self.obey(self.use().tokens.issue, name="t", user="tom")
-        self.keep("token", ANN, made.view)
+        tokens = self.use(OPERATOR).tokens
+        user = f"user {len(self.made['token'])}"
+        made = self.obey(tokens.issue, name="t", user=user)
+        self.keep("token", OPERATOR, made.view)
 
     @rule(number=NUMBERS, command=st.sampled_from(["rotate", "revoke"]))
     def replace_token(self, number, command):

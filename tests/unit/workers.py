@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from attrs import define, field
 
+from arena_core.adapters.access_tokens import JsonWebTokens
 from arena_core.adapters.blobs.memory import MemoryBlobStore
 from arena_core.adapters.metrics.memory import MemoryMetricStore
 from arena_core.adapters.presence.memory import MemoryPresence
@@ -154,6 +155,7 @@ class Worker:
             uuid4,
             agreement=Agreement(self.id, world.presence if world.agree else None),
             master=MasterSecret(bytes(32)),
+            signer=JsonWebTokens(bytes(32)),
         )
         self.registry = Registry(
             world.keys,

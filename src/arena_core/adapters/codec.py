@@ -18,8 +18,12 @@ from arena_core.domain import (
     credential,
     deployment,
     experiment,
+    keyed_request,
+    organisation,
     project,
+    sign_in,
     swap,
+    user,
 )
 from arena_core.domain.errors import Rejected, UnknownEvent
 
@@ -178,6 +182,27 @@ CATALOGUE = Catalogue(
         EventType("credential.access_token_issued", credential.AccessTokenIssued),
         EventType("credential.access_token_rotated", credential.AccessTokenRotated),
         EventType("credential.access_token_revoked", credential.AccessTokenRevoked),
+        EventType("request.carried_out", keyed_request.RequestCarriedOut),
+        EventType("user.registered", user.UserRegistered),
+        EventType("user.described", user.UserDescribed),
+        EventType("user.organisation_joined", user.OrganisationJoined),
+        EventType("user.organisation_left", user.OrganisationLeft),
+        EventType("user.organisation_chosen", user.OrganisationChosen),
+        EventType("user.personal_token_held", user.PersonalTokenHeld),
+        EventType("user.personal_token_released", user.PersonalTokenReleased),
+        EventType("organisation.created", organisation.OrganisationCreated),
+        EventType("organisation.renamed", organisation.OrganisationRenamed),
+        EventType("organisation.member_invited", organisation.MemberInvited),
+        EventType(
+            "organisation.invitation_withdrawn", organisation.InvitationWithdrawn
+        ),
+        EventType("organisation.member_joined", organisation.MemberJoined),
+        EventType("organisation.member_role_changed", organisation.MemberRoleChanged),
+        EventType("organisation.member_removed", organisation.MemberRemoved),
+        EventType("sign_in.approved", sign_in.SignInApproved),
+        EventType("sign_in.denied", sign_in.SignInDenied),
+        EventType("sign_in.redeemed", sign_in.SignInRedeemed),
+        EventType("sign_in.signed_out", sign_in.SignedOut),
     )
 )
 

@@ -18,6 +18,8 @@ from arena_core.application.freezing import (
 )
 from arena_core.application.handling import Change
 from arena_core.application.keys import DeploymentKeys
+from arena_core.application.naming import Wanted
+from arena_core.application.ownership import owner_of
 from arena_core.application.ports import Row
 from arena_core.application.resources import (
     AccessView,
@@ -28,7 +30,7 @@ from arena_core.application.resources import (
 from arena_core.application.serving import Registry
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.domain import agent, deployment
-from arena_core.domain.errors import Ambiguous, Conflict, NotFound, Unavailable
+from arena_core.domain.errors import Conflict, NotFound, Rejected, Unavailable
 from arena_core.domain.guards import Guard
 from arena_core.domain.ids import AgentId, DeploymentId, deployment_of
 from arena_core.domain.swap import Phase, RequestSwap, Shadow
@@ -37,6 +39,7 @@ from arena_core.domain.values import (
     Family,
     ProjectKind,
     one_of,
+    trimmed,
 )
 
 RESTORE_WINDOW = timedelta(days=30)
@@ -48,6 +51,61 @@ _REMEDIES = {
     deployment.Status.FAILED: "Look at its reason, and connect it again.",
     deployment.Status.DEPLOYED: "",
 }
+
+
+def check_scope(row: Row | None, scope: deployment.MemoryScope | None) -> None:
+    """Raise `Conflict` if the deployment has another memory scope than is asked for."""
+    has: deployment.Deployment | None = None if row is None else row.state
+    if has is not None and scope not in (None, has.memory_scope):
+        raise Conflict(
+            f"The deployment has the memory scope {has.memory_scope.value}, which "
+            "cannot be changed: leave it out, or delete the agent first."
+        )
+
+
+def scope_of(
+    scope: deployment.MemoryScope | str | None,
+) -> deployment.MemoryScope | None:
+    if scope is None:
+        return None
+    return one_of(deployment.MemoryScope, scope, field="memory_scope")
+
+
+def replacement(row: Row | None, agent_id: UUID, asked: RequestSwap) -> list[Change]:
+    """Return what gives the agent of the deployment `row` another checkpoint.
+
+    What is Deployed swaps; where nothing answers, there is nothing to wait for.
+    """
+    if row is not None and row.state.status is deployment.Status.DEPLOYED:
+        of_agent: object = agent.RequireAgent()
+        of_deployment: object = asked
+    elif asked.guard is None and asked.shadow is None:
+        of_agent = agent.ReplaceCheckpoint(asked.checkpoint, asked.cause)
+        of_deployment = deployment.AssignCheckpoint(asked.checkpoint.digest)
+    else:
+        raise Conflict(
+            "The agent is not Deployed, so there is nothing to compare with: "
+            "connect it first, or leave guard and shadow out."
+        )
+    return [
+        Change(agent, agent_id, of_agent),
+        Change(deployment, deployment_of(AgentId(agent_id)), of_deployment),
+    ]
+
+
+def carry_out(
+    session: Session,
+    registry: Registry,
+    agent_id: UUID,
+    changes: Sequence[Change],
+    reason: str | None = None,
+) -> bool:
+    """Execute what concerns an agent; say whether all processes serve accordingly."""
+    done = session.execute(*changes, reason=reason)
+    if session.as_of is None:  # else it was done before, and the log has gone on
+        # What this process serves must not lag behind what it has just recorded.
+        registry.follow(session.rows.get(deployment_of(AgentId(agent_id))))
+    return session.core.agreement.all_followed(done.position, AGREEMENT_S)
 
 
 def is_pending(found: AgentView) -> bool:
@@ -71,7 +129,7 @@ class Agents:
         """Return the experiments with checkpoints, in projects of one kind."""
         return sources(self.session, one_of(ProjectKind, kind, field="kind"))
 
-    def create(
+    def create(  # noqa: PLR0913 -- the fields of the resource
         self,
         name: str,
         experiment_id: UUID,
@@ -79,21 +137,30 @@ class Agents:
         checkpoint: CheckpointChoice,
         description: str = "",
         kind: ProjectKind | str | None = None,
+        memory_scope: deployment.MemoryScope | str | None = None,
     ) -> AgentView:
         """Freeze a checkpoint of an experiment as an agent.  Starts nothing.
 
         `kind` is the list that the agent is created from, and must then be the kind
         of the experiment's project.  Left out, the experiment's source decides:
         advanced for a dataset or a language model, classic for an environment.
-        A classic agent has its deployment, Undeployed, from the beginning.
+        A classic agent has its deployment, Undeployed, from the beginning, with this
+        `memory_scope`.
         """
         wanted = None if kind is None else one_of(ProjectKind, kind, field="kind")
+        scope = scope_of(memory_scope)
         freeze = frozen_checkpoint(
             self.session, experiment_id, checkpoint, Naming(name, description), wanted
         )
         changes = [Change(agent, freeze.agent_id, freeze)]
         if freeze.kind is ProjectKind.CLASSIC:
-            changes.append(deployment_creation(freeze))
+            changes.append(deployment_creation(freeze, scope))
+        elif scope is not None:
+            raise Rejected(
+                "An advanced agent gets its deployment when it is connected: name the "
+                "memory_scope there.",
+                field="memory_scope",
+            )
         self.session.execute(*changes)
         return self.get(freeze.agent_id)
 
@@ -107,7 +174,8 @@ class Agents:
         if self.session.as_of is None:
             self.registry.follow(of_deployment)
         # After the deployment: once that says that a swap is done, so does the agent.
-        return agent_view(self.session.find(agent.KIND, agent_id), of_deployment)
+        row = self.session.find(agent.KIND, agent_id)
+        return agent_view(row, owner_of(self.session, row), of_deployment)
 
     def list(
         self,
@@ -133,17 +201,8 @@ class Agents:
 
         Raises `NotFound`, or `Ambiguous` with all that fit.
         """
-        fitting = [
-            found
-            for found in self.list(name=name.strip())
-            if experiment in (None, found.experiment_name)
-            and project in (None, self._project_name(found.project_id))
-        ]
-        if not fitting:
-            raise NotFound(f"There is no agent called {name.strip()}.")
-        if len(fitting) > 1:
-            raise Ambiguous(self._which(name.strip(), fitting))
-        return fitting[0]
+        wanted = Wanted(self.session, trimmed(name), experiment, project)
+        return wanted.only(self.list(name=wanted.name))
 
     def edit(
         self,
@@ -182,17 +241,26 @@ class Agents:
 
     # --- putting it live -----------------------------------------------------------
 
-    def connect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
+    def connect(
+        self,
+        agent_id: UUID,
+        *,
+        memory_scope: deployment.MemoryScope | str | None = None,
+        reason: str | None = None,
+    ) -> AgentView:
         """Ask for the agent to be put live; return it, Pending unless it is live.
 
         Whatever process serves this store does the rest.  An advanced agent gets
-        its deployment here.  Asking again changes nothing.
+        its deployment here, with the `memory_scope` that it then has for ever: to
+        name another one later raises `Conflict`.  Asking again changes nothing.
         """
         row = self.session.find(agent.KIND, agent_id)
+        scope, known = scope_of(memory_scope), self._deployment(agent_id)
+        check_scope(known, scope)
         stream = deployment_of(AgentId(agent_id))
         changes = [Change(agent, agent_id, agent.RequireAgent())]
-        if self._deployment(agent_id) is None:
-            changes.append(deployment_creation(row.state))
+        if known is None:
+            changes.append(deployment_creation(row.state, scope))
         changes.append(Change(deployment, stream, deployment.Connect()))
         self._execute(agent_id, changes, reason)
         return self.get(agent_id)
@@ -257,6 +325,8 @@ class Agents:
         found = self.get(agent_id)
         if is_pending(found):
             return None
+        if self.session.as_of is not None:
+            return found  # nobody can still answer otherwise than then
         agreement = self.session.core.agreement
         state = found.deployment
         if state is not None and state.connected:
@@ -310,35 +380,14 @@ class Agents:
     def _replace(
         self, agent_id: UUID, asked: RequestSwap, reason: str | None
     ) -> AgentView:
-        """Swap what is live; where nothing is, there is nothing to wait for."""
-        row = self._deployment(agent_id)
-        stream = deployment_of(AgentId(agent_id))
-        if row is not None and row.state.status is deployment.Status.DEPLOYED:
-            of_agent: object = agent.RequireAgent()
-            of_deployment: object = asked
-        elif asked.guard is None and asked.shadow is None:
-            of_agent = agent.ReplaceCheckpoint(asked.checkpoint, asked.cause)
-            of_deployment = deployment.AssignCheckpoint(asked.checkpoint.digest)
-        else:
-            raise Conflict(
-                "The agent is not Deployed, so there is nothing to compare with: "
-                "connect it first, or leave guard and shadow out."
-            )
-        changes = [
-            Change(agent, agent_id, of_agent),
-            Change(deployment, stream, of_deployment),
-        ]
+        changes = replacement(self._deployment(agent_id), agent_id, asked)
         self._execute(agent_id, changes, reason)
         return self.get(agent_id)
 
     def _execute(
         self, agent_id: UUID, changes: Sequence[Change], reason: str | None
     ) -> bool:
-        """Carry the changes out; say whether all processes serve accordingly."""
-        done = self.session.execute(*changes, reason=reason)
-        # What this process serves must not lag behind what it has just recorded.
-        self.registry.follow(self.session.rows.get(deployment_of(AgentId(agent_id))))
-        return self.session.core.agreement.all_followed(done.position, AGREEMENT_S)
+        return carry_out(self.session, self.registry, agent_id, changes, reason)
 
     def _order(self, agent_id: UUID, command: object, reason: str | None) -> AgentView:
         """Give a command to the deployment that the agent has."""
@@ -364,19 +413,4 @@ class Agents:
         return row
 
     def _view(self, row: Row) -> AgentView:
-        return agent_view(row, self._deployment(row.id))
-
-    def _project_name(self, project_id: UUID) -> str | None:
-        row = self.session.rows.get(project_id)
-        return None if row is None else row.name
-
-    def _which(self, name: str, fitting: Sequence[AgentView]) -> str:
-        story = "; ".join(
-            f"{found.id} of the experiment {found.experiment_name} in the project "
-            f"{self._project_name(found.project_id)}"
-            for found in fitting
-        )
-        return (
-            f"{len(fitting)} agents are called {name}: {story}. Use the id, or name "
-            "the experiment or the project too where that is possible."
-        )
+        return agent_view(row, owner_of(self.session, row), self._deployment(row.id))

@@ -1,13 +1,15 @@
 """Audit: what happened, what was live, and whether the record is intact."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from attrs import frozen
 
+from arena_core.application.callers import is_operator
 from arena_core.application.experiments import Experiments
 from arena_core.application.history import follow, pages, parse_moment
+from arena_core.application.ownership import owner_of
 from arena_core.application.ports import Fault, Recorded
 from arena_core.application.resources import (
     AgentView,
@@ -30,7 +32,9 @@ from arena_core.domain import (
     checkpoint_import,
     credential,
     experiment,
+    organisation,
     project,
+    user,
 )
 from arena_core.domain.agent import CheckpointFrozen, CheckpointReplaced
 from arena_core.domain.checkpoint_import import ImportRequested
@@ -39,6 +43,8 @@ from arena_core.domain.experiment import CheckpointWritten
 from arena_core.domain.ids import AgentId, Digest, deployment_of
 from arena_core.domain.swap import SwapRequested
 from arena_core.domain.values import Role
+
+FOR_MANAGERS = (credential.KIND, organisation.KIND)
 
 
 @frozen
@@ -80,15 +86,25 @@ class Audit:
             if self._is_visible(recorded):
                 yield event_view(recorded)
 
+    def shown(self, events: Iterable[Recorded]) -> Sequence[EventView]:
+        """Return those of `events` that the caller may see."""
+        return [event_view(recorded) for recorded in filter(self._is_visible, events)]
+
     def _visible(self, after: int, stream: UUID | None) -> Iterator[Recorded]:
         return filter(self._is_visible, self._recorded(after, stream))
 
     def _is_visible(self, recorded: Recorded) -> bool:
-        """Say whether the caller may see it: who has which token is for managers."""
-        manages = self.session.caller.role.covers(Role.MANAGER)
-        return self._is_ours(recorded) and (
-            manages or not recorded.name.startswith(f"{credential.KIND}.")
-        )
+        """Say whether the caller may see it.
+
+        Who has which token and who is invited is for managers; what users do beyond
+        one organisation is for nobody in it.
+        """
+        caller, kind = self.session.caller, recorded.name.partition(".")[0]
+        if not self._is_ours(recorded):
+            return False
+        if kind == user.KIND:
+            return is_operator(caller)
+        return caller.role is Role.MANAGER or kind not in FOR_MANAGERS
 
     def _recorded(self, after: int, stream: UUID | None) -> Iterator[Recorded]:
         store, up_to = self.session.core.store, self.session.as_of
@@ -126,12 +142,19 @@ class Audit:
         experiments = past.query(experiment.KIND)
         return Replayed(
             position,
-            [project_view(row) for row in past.query(project.KIND)],
-            [experiment_view(row) for row in experiments],
+            [
+                project_view(row, owner_of(past, row))
+                for row in past.query(project.KIND)
+            ],
+            [experiment_view(row, owner_of(past, row)) for row in experiments],
             {row.id: Experiments(past).checkpoints(row.id) for row in experiments},
             [import_view(row, None) for row in past.query(checkpoint_import.KIND)],
             [
-                agent_view(row, past.rows.get(deployment_of(AgentId(row.id))))
+                agent_view(
+                    row,
+                    owner_of(past, row),
+                    past.rows.get(deployment_of(AgentId(row.id))),
+                )
                 for row in past.query(agent.KIND)
             ],
             [token_view(row) for row in past.query(credential.KIND)],

@@ -11,7 +11,9 @@ from attrs import frozen
 from arena_core.application import metric_points
 from arena_core.application.handling import Change
 from arena_core.application.keeping import FITNESS, SCORE, keep, points
-from arena_core.application.ports import MetricPoint
+from arena_core.application.naming import the_experiment
+from arena_core.application.ownership import owner_of
+from arena_core.application.ports import MetricPoint, Row
 from arena_core.application.resources import (
     CheckpointView,
     ExperimentView,
@@ -114,7 +116,14 @@ class Experiments:
 
     def get(self, experiment_id: UUID) -> ExperimentView:
         """Return the experiment.  Raises `NotFound`."""
-        return experiment_view(self.session.find(experiment.KIND, experiment_id))
+        return self._view(self.session.find(experiment.KIND, experiment_id))
+
+    def look_up(self, name: str, *, project: str | None = None) -> ExperimentView:
+        """Return, of the experiments of that name, the one that changed last.
+
+        `project`: the name of its project, if it matters.  Raises `NotFound`.
+        """
+        return self._view(the_experiment(self.session, name, project=project))
 
     def list(
         self,
@@ -127,7 +136,7 @@ class Experiments:
         rows = self.session.query(
             experiment.KIND, parent=project_id, name=name, paging=paging
         )
-        return page(rows, experiment_view, paging)
+        return page(rows, self._view, paging)
 
     def edit(  # noqa: PLR0913 -- the fields of the resource
         self,
@@ -265,6 +274,9 @@ class Experiments:
             )
             if names is None or point.name in names
         ]
+
+    def _view(self, row: Row) -> ExperimentView:
+        return experiment_view(row, owner_of(self.session, row))
 
     def _execute(self, experiment_id: UUID, command: object) -> None:
         self.session.execute(Change(experiment, experiment_id, command))

@@ -1,5 +1,6 @@
 """Making an agent of an experiment's checkpoint: of which one, and of which kind."""
 
+import re
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -7,6 +8,7 @@ from attrs import frozen
 
 from arena_core.application.experiments import Experiments, source_label
 from arena_core.application.handling import Change
+from arena_core.application.resources import CheckpointView
 from arena_core.application.session import Session
 from arena_core.domain import agent, deployment, experiment, project
 from arena_core.domain.errors import Rejected
@@ -18,8 +20,12 @@ from arena_core.domain.values import (
     ProjectKind,
     SourceKind,
     choose,
+    shown,
     trimmed,
 )
+
+_STEP = re.compile(r"(?:step[_-])?([0-9]{1,19})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def best() -> CheckpointChoice:
@@ -35,6 +41,41 @@ def final() -> CheckpointChoice:
 def specific(step: int) -> CheckpointChoice:
     """Choose the checkpoint at `step`."""
     return CheckpointChoice(CheckpointType.SPECIFIC, step)
+
+
+def named(name: str | None, checkpoints: Sequence[CheckpointView]) -> CheckpointChoice:
+    """Return what a user of the command line means by the name of a checkpoint.
+
+    None: the best, or the final one where none has an evaluation score.  A step may
+    be written `step_10`, `step-10` or `10`; a digest stands for its largest step.
+    Raises `Rejected` for any other name, and for a digest that is not there.
+    """
+    if name is None:
+        scored = any(c.evaluation_score is not None for c in checkpoints)
+        return best() if scored else final()
+    plain = name.strip().lower()
+    if plain in (CheckpointType.BEST.value, CheckpointType.FINAL.value):
+        return CheckpointChoice(CheckpointType(plain))
+    if step := _STEP.fullmatch(plain):
+        return specific(int(step[1]))
+    if _DIGEST.fullmatch(plain):
+        return specific(_step_of(plain, checkpoints))
+    raise Rejected(
+        f"No checkpoint is called {shown(name)}: use best, final, a step such as "
+        "step_500000, or a digest.",
+        field="checkpoint",
+    )
+
+
+def _step_of(digest: str, checkpoints: Sequence[CheckpointView]) -> int:
+    steps = [c.step for c in checkpoints if c.digest == digest]
+    if not steps:
+        raise Rejected(
+            "The experiment has no checkpoint with that digest: use best, final or a "
+            "step.",
+            field="checkpoint",
+        )
+    return max(steps)
 
 
 @frozen
@@ -147,8 +188,17 @@ def _origin(state: experiment.Experiment) -> agent.Origin:
     )
 
 
-def deployment_creation(state: agent.Agent | agent.FreezeCheckpoint) -> Change:
+def deployment_creation(
+    state: agent.Agent | agent.FreezeCheckpoint,
+    scope: deployment.MemoryScope | None = None,
+) -> Change:
+    """Return the change that gives an agent its deployment, with or without a scope."""
     agent_id = state.id if isinstance(state, agent.Agent) else state.agent_id
     stream = deployment_of(agent_id)
-    command = deployment.CreateDeployment(stream, agent_id, state.checkpoint.digest)
+    command = deployment.CreateDeployment(
+        stream,
+        agent_id,
+        state.checkpoint.digest,
+        deployment.MemoryScope.USER if scope is None else scope,
+    )
     return Change(deployment, stream, command)

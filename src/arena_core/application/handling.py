@@ -11,10 +11,10 @@ from functools import reduce
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
-from arena_core.application.ports import Clock, Context, EventStore, Write
-from arena_core.domain.errors import ConcurrentWrite
+from arena_core.application.ports import Clock, Context, EventStore, Recorded, Write
+from arena_core.domain.errors import ConcurrentWrite, PreconditionFailed
 
 ATTEMPTS = 20
 LONGEST_PAUSE_S = 0.05
@@ -47,6 +47,15 @@ class Change:
 
 
 @frozen
+class Expected:
+    """As what the caller knows some streams: each at one of some versions."""
+
+    streams: tuple[UUID, ...]
+    versions: frozenset[tuple[int, ...]]
+    """Of all streams, in their order."""
+
+
+@frozen
 class Handled:
     """What came of it."""
 
@@ -54,6 +63,8 @@ class Handled:
     """Each stream's state afterwards."""
     position: int
     """Where the log stood when all of it was in."""
+    versions: dict[UUID, int] = field(factory=dict)
+    """Each stream's version afterwards."""
 
 
 def pause_before(attempt: int) -> None:
@@ -67,25 +78,32 @@ class Handler:
     clock: Clock
     pause: Callable[[int], None] = pause_before
 
-    def handle(self, context: Context, *changes: Change) -> Handled:
+    def handle(
+        self, context: Context, *changes: Change, expected: Expected | None = None
+    ) -> Handled:
         """Carry out all `changes`, in their order and in one transaction, or none.
 
-        Raises what `decide` raises, and `ConcurrentWrite` after `ATTEMPTS` lost races.
+        Raises what `decide` raises, `ConcurrentWrite` after `ATTEMPTS` lost races, and
+        `PreconditionFailed` unless what is `expected` is so in that transaction.
         """
         for attempt in range(1, ATTEMPTS):
             try:
-                return self._once(context, changes)
+                return self._once(context, changes, expected)
             except ConcurrentWrite:
                 self.pause(attempt)
-        return self._once(context, changes)
+        return self._once(context, changes, expected)
 
-    def _once(self, context: Context, changes: Sequence[Change]) -> Handled:
+    def _once(
+        self, context: Context, changes: Sequence[Change], expected: Expected | None
+    ) -> Handled:
         now = self.clock()
         work = _Work(self.store)
+        if expected is not None:
+            work.require(expected)
         for change in changes:
             work.do(change, now)
         position = self.store.append(work.writes(), context=context, occurred_at=now)
-        return Handled(work.states, position)
+        return Handled(work.states, position, work.versions())
 
 
 class _Work:
@@ -94,8 +112,19 @@ class _Work:
     def __init__(self, store: EventStore) -> None:
         self.states: dict[UUID, Any] = {}
         self._store = store
-        self._versions: dict[UUID, int] = {}
+        self._histories: dict[UUID, Sequence[Recorded]] = {}
         self._events: dict[UUID, list[object]] = {}
+
+    def require(self, expected: Expected) -> None:
+        """Raise `PreconditionFailed` unless the streams are at one of the versions.
+
+        They are guarded from now on, whether anything is done with them or not.
+        """
+        found = tuple(len(self._history(stream)) for stream in expected.streams)
+        if found not in expected.versions:
+            raise PreconditionFailed(
+                "It has changed since you read it: read it again, and decide anew."
+            )
 
     def do(self, change: Change, now: datetime) -> None:
         decider, stream = change.decider, change.stream
@@ -112,13 +141,21 @@ class _Work:
         there are none, or that what is appended elsewhere may be.
         """
         return [
-            Write(stream, self._versions[stream], events)
+            Write(stream, len(self._histories[stream]), events)
             for stream, events in self._events.items()
         ]
 
+    def versions(self) -> dict[UUID, int]:
+        """Return the version that each stream will have."""
+        return {w.stream: w.expected + len(w.events) for w in self.writes()}
+
     def _load(self, decider: Decider[Any, Any, Any], stream: UUID) -> None:
-        history = self._store.read(stream)
-        events = (recorded.event for recorded in history)
+        events = (recorded.event for recorded in self._history(stream))
         self.states[stream] = reduce(decider.evolve, events, None)
-        self._versions[stream] = len(history)
-        self._events[stream] = []
+
+    def _history(self, stream: UUID) -> Sequence[Recorded]:
+        """Return the stream's events as they were when it was first looked at."""
+        if stream not in self._histories:
+            self._histories[stream] = self._store.read(stream)
+            self._events[stream] = []
+        return self._histories[stream]

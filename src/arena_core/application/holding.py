@@ -9,6 +9,8 @@ from arena_core.domain.ids import DeploymentId, Digest
 
 LEAST_WARM_S = 60.0
 """Whatever is set: requests may still be in the hands of a model just replaced."""
+LONGEST_PIN_S = 3600.0
+"""After its time is over: so many swaps never leave ever more models loaded."""
 
 
 @define
@@ -16,6 +18,12 @@ class _Held:
     model: Model
     until_s: float = math.inf
     """When it may be closed, by the clock of whoever asks."""
+    pinned_until_s: float = -math.inf
+    """Until when somebody has asked for it to stay nonetheless."""
+
+    def is_over(self, now_s: float) -> bool:
+        pinned_until_s = min(self.pinned_until_s, self.until_s + LONGEST_PIN_S)
+        return max(self.until_s, pinned_until_s) <= now_s
 
 
 class Holdings:
@@ -51,6 +59,16 @@ class Holdings:
             elif held.until_s == math.inf:
                 held.until_s = now_s + self._warm_s
 
+    def pin(
+        self, deployment_id: DeploymentId, digest: Digest, model: Model, until_s: float
+    ) -> bool:
+        """Let `model` stay so long at least, needed or not; say whether it is here."""
+        held = self._held.get(deployment_id, {}).get(digest)
+        if held is None or held.model is not model:
+            return False
+        held.pinned_until_s = max(held.pinned_until_s, until_s)
+        return True
+
     def take(
         self, deployment_id: DeploymentId, digest: Digest | None = None
     ) -> dict[Digest, Model]:
@@ -68,7 +86,7 @@ class Holdings:
             (deployment_id, digest)
             for deployment_id, of_deployment in self._held.items()
             for digest, held in of_deployment.items()
-            if held.until_s <= now_s
+            if held.is_over(now_s)
         ]
 
     def deployments(self) -> list[DeploymentId]:

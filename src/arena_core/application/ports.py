@@ -162,6 +162,8 @@ class Row:
     """What it is listed under: an experiment's project, an agent's experiment..."""
     name: str
     deleted: bool
+    created_by: str
+    """By whose hand its first event came: an actor, as text."""
     version: int
     """The number of events in its stream."""
     created_position: int

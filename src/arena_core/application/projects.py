@@ -5,11 +5,15 @@ from uuid import UUID
 from attrs import frozen
 
 from arena_core.application.handling import Change
+from arena_core.application.naming import the_project
+from arena_core.application.ownership import owner_of
+from arena_core.application.ports import Row
 from arena_core.application.resources import ProjectView, project_view
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.domain import experiment, project
+from arena_core.domain.errors import AlreadyExists
 from arena_core.domain.ids import ProjectId
-from arena_core.domain.values import ProjectKind, one_of
+from arena_core.domain.values import ProjectKind, one_of, shown
 
 
 @frozen
@@ -22,8 +26,17 @@ class Projects:
         *,
         kind: ProjectKind | str = ProjectKind.CLASSIC,
         description: str = "",
+        unique: bool = False,
     ) -> ProjectView:
-        """Create a project.  Its kind, classic or advanced, can never be changed."""
+        """Create a project.  Its kind, classic or advanced, can never be changed.
+
+        `unique`: raise `AlreadyExists` if there is one of that name.
+        """
+        if unique and self.session.query(project.KIND, name=name.strip()):
+            raise AlreadyExists(
+                f"There is a project called {shown(name.strip())} already: choose "
+                "another name."
+            )
         project_id = ProjectId(self.session.core.new_id())
         command = project.CreateProject(
             project_id, name, one_of(ProjectKind, kind, field="kind"), description
@@ -33,14 +46,18 @@ class Projects:
 
     def get(self, project_id: UUID) -> ProjectView:
         """Return the project.  Raises `NotFound`."""
-        return project_view(self.session.find(project.KIND, project_id))
+        return self._view(self.session.find(project.KIND, project_id))
+
+    def look_up(self, name: str) -> ProjectView:
+        """Return the one project of that name.  Raises `NotFound` or `Ambiguous`."""
+        return self._view(the_project(self.session, name))
 
     def list(
         self, *, name: str | None = None, paging: Paging = ALL
     ) -> Page[ProjectView]:
         """Return the organisation's projects, in the order of their creation."""
         rows = self.session.query(project.KIND, name=name, paging=paging)
-        return page(rows, project_view, paging)
+        return page(rows, self._view, paging)
 
     def edit(
         self,
@@ -74,3 +91,6 @@ class Projects:
             ),
             Change(project, project_id, project.DeleteProject()),
         )
+
+    def _view(self, row: Row) -> ProjectView:
+        return project_view(row, owner_of(self.session, row))

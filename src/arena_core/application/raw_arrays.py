@@ -94,16 +94,26 @@ def action_answer(model: Model, acted: Mapping[str, Acted]) -> RawAnswer:
 
 
 def answer(arrays: Mapping[str, Array]) -> RawAnswer:
-    """Return the body that holds `arrays`.
+    """Return the body that holds `arrays`."""
+    return RawAnswer(b"".join(map(npy.encode, arrays.values())), ", ".join(arrays))
+
+
+def arrays_in(answer: RawAnswer) -> dict[str, Array]:
+    """Return what an answer holds."""
+    return _decoded(tuple(answer.names.split(", ")), answer.body)
+
+
+def header(answer: RawAnswer) -> str:
+    """Return the header that lists the arrays of an answer.
 
     Raises `Rejected` for a name that no header can hold.
     """
-    if not all(map(_NAME.fullmatch, arrays)):
+    if not all(map(_NAME.fullmatch, answer.names.split(", "))):
         raise Rejected(
             "The answer has names that no header can hold: use the JSON form.",
             field="content-type",
         )
-    return RawAnswer(b"".join(map(npy.encode, arrays.values())), ", ".join(arrays))
+    return answer.names
 
 
 def _decoded(names: Names, body: bytes) -> dict[str, Array]:

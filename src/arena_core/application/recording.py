@@ -85,4 +85,5 @@ class Recording:
             cause.context.correlation_id,
             cause.event_id,
             cause.context.reason,
+            cause.context.traceparent,
         )

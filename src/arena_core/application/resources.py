@@ -4,6 +4,7 @@ Times are aware and in UTC; sizes are in bytes.
 """
 
 from datetime import datetime
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,13 @@ from attrs import field, frozen
 from arena_core.application.ports import Recorded, Row
 from arena_core.application.progress import Doing
 from arena_core.domain import agent as agents
-from arena_core.domain import checkpoint_import, credential, experiment, project
+from arena_core.domain import (
+    checkpoint_import,
+    credential,
+    experiment,
+    organisation,
+    project,
+)
 from arena_core.domain import deployment as deployments
 from arena_core.domain.guards import Guard
 from arena_core.domain.ids import Digest
@@ -35,6 +42,8 @@ class ProjectView:
     name: str
     description: str
     kind: ProjectKind
+    owner: str
+    """An actor: who made it, or took it over when they were removed."""
     created_at: datetime
 
 
@@ -52,6 +61,8 @@ class ExperimentView:
     """The recipe's own settings."""
     status: experiment.Status
     reason: str | None
+    owner: str
+    """An actor: who made it, or took it over when they were removed."""
     created_at: datetime
 
 
@@ -144,6 +155,8 @@ class AgentView:
     """Others that the agent has had, the latest last."""
     base_model: str | None
     deployment: DeploymentView | None
+    owner: str
+    """An actor: who made it, or took it over when they were removed."""
     created_at: datetime
 
 
@@ -157,6 +170,29 @@ class Shape:
     llm: bool
 
 
+class Tab(Enum):
+    """Which client an example is for."""
+
+    ARENA_CLIENT = "Arena client"
+    ARENA_CLI = "Arena CLI"
+    MANUAL_HTTP = "Manual HTTP"
+
+
+class Language(Enum):
+    PYTHON = "python"
+    SHELL = "shell"
+
+
+@frozen
+class Example:
+    """A call to be pasted.  `code` may hold the key."""
+
+    tab: Tab
+    title: str
+    language: Language
+    code: str = field(repr=False)
+
+
 @frozen
 class AccessView:
     """How to call a Deployed agent.  `api_key` is a secret."""
@@ -165,6 +201,8 @@ class AccessView:
     api_key: str = field(repr=False)
     algorithm: str
     shape: Shape
+    examples: list[Example] = field(factory=list)
+    """None where there is no endpoint."""
 
 
 @frozen
@@ -176,6 +214,43 @@ class TokenView:
     role: Role
     last_four: str
     created_at: datetime
+
+
+@frozen
+class OrganisationView:
+    id: str
+    name: str
+    role: Role
+    """Of whoever asks."""
+    created_at: datetime | None
+    """None of one of which the log says nothing, as `default` at first."""
+
+
+@frozen
+class MemberView:
+    user: str
+    role: Role
+
+
+@frozen
+class InvitationView:
+    id: UUID
+    user: str
+    role: Role
+    expires_at: datetime
+
+
+@frozen
+class UserView:
+    """Texts that nobody has given are empty."""
+
+    name: str
+    email: str
+    first_name: str
+    last_name: str
+    current_organisation: str
+    organisations: list[OrganisationView]
+    """In the order of joining."""
 
 
 @frozen
@@ -196,15 +271,16 @@ class EventView:
     correlation_id: UUID
     causation_id: UUID | None
     reason: str | None
+    traceparent: str | None
     code: str
     data: Any
     hash: str
 
 
-def project_view(row: Row) -> ProjectView:
+def project_view(row: Row, owner: str) -> ProjectView:
     state: project.Project = row.state
     return ProjectView(
-        state.id, state.name, state.description, state.kind, row.created_at
+        state.id, state.name, state.description, state.kind, owner, row.created_at
     )
 
 
@@ -224,7 +300,7 @@ def import_view(row: Row, doing: Doing | None) -> ImportView:
     )
 
 
-def experiment_view(row: Row) -> ExperimentView:
+def experiment_view(row: Row, owner: str) -> ExperimentView:
     state: experiment.Experiment = row.state
     setup = state.setup
     return ExperimentView(
@@ -239,6 +315,7 @@ def experiment_view(row: Row) -> ExperimentView:
         config=msgspec.json.decode(setup.config, type=dict[str, Any]),
         status=state.status,
         reason=state.reason,
+        owner=owner,
         created_at=row.created_at,
     )
 
@@ -272,7 +349,7 @@ def _swap_view(swap: Swap) -> SwapView:
     )
 
 
-def agent_view(row: Row, deployment: Row | None) -> AgentView:
+def agent_view(row: Row, owner: str, deployment: Row | None) -> AgentView:
     state: agents.Agent = row.state
     return AgentView(
         id=state.id,
@@ -288,6 +365,7 @@ def agent_view(row: Row, deployment: Row | None) -> AgentView:
         earlier_checkpoints=[_frozen_view(earlier) for earlier in state.earlier],
         base_model=state.origin.base_model,
         deployment=None if deployment is None else deployment_view(deployment),
+        owner=owner,
         created_at=row.created_at,
     )
 
@@ -311,7 +389,12 @@ def token_view(row: Row) -> TokenView:
 
 def _without_hash(event: object) -> object:
     """Return what an event says, less the hash of a secret: nobody needs to see it."""
-    if isinstance(event, credential.AccessTokenIssued | credential.AccessTokenRotated):
+    if isinstance(
+        event,
+        credential.AccessTokenIssued
+        | credential.AccessTokenRotated
+        | organisation.MemberInvited,
+    ):
         data: dict[str, Any] = msgspec.to_builtins(event)
         del data["secret"]["sha256"]
         return data
@@ -335,6 +418,7 @@ def event_view(recorded: Recorded) -> EventView:
         correlation_id=context.correlation_id,
         causation_id=context.causation_id,
         reason=context.reason,
+        traceparent=context.traceparent,
         code=recorded.code,
         data=_without_hash(recorded.event),
         hash=recorded.hash,

@@ -181,6 +181,16 @@ class Registry:
         ended.close()
         return True
 
+    def pin(self, live: Live, for_s: float) -> bool:
+        """Keep the model of `live` loaded for so long; say whether it still is.
+
+        Swaps leave it alone then; whatever ends the deployment, or finds that the
+        model does not answer as it should, does not.
+        """
+        until_s = self._monotonic() + for_s
+        with self._lock:
+            return self._held.pin(live.deployment_id, live.digest, live.model, until_s)
+
     def sweep(self) -> None:
         """Free what has been out of service for long enough."""
         ended = _Ended()

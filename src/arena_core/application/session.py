@@ -8,7 +8,9 @@ from uuid import UUID
 
 from attrs import evolve, field, frozen
 
+from arena_core.application.access_tokens import TokenSigner
 from arena_core.application.agreement import Agreement
+from arena_core.application.attempts import Attempt, Key, Repetition
 from arena_core.application.handling import Change, Handled, Handler
 from arena_core.application.keys import MasterSecret
 from arena_core.application.ports import (
@@ -43,6 +45,7 @@ class Core:
     """Gives a new, empty folder that is gone afterwards."""
     agreement: Agreement = field(factory=Agreement.alone)
     master: MasterSecret = field(kw_only=True, repr=False)
+    signer: TokenSigner = field(kw_only=True, repr=False)
 
 
 @frozen
@@ -94,10 +97,34 @@ class Session:
 
     core: Core = field(repr=False)
     caller: Caller
-    as_of: int | None = None
+    _as_of: int | None = None
+    attempt: Attempt = field(factory=Attempt, kw_only=True, repr=False)
+
+    @property
+    def as_of(self) -> int | None:
+        """The position that is looked at; None: the present."""
+        repetition = self.attempt.repetition
+        return self._as_of if repetition is None else repetition.looks_at
 
     def at(self, position: int | None) -> "Session":
-        return evolve(self, as_of=position)
+        return evolve(self, as_of=position, attempt=Attempt())
+
+    def under(self, key: Key) -> "Session":
+        """Return the session in which this is asked for under an idempotency key.
+
+        In that of a repetition nothing is done, and all looks as it did then.  Raises
+        `KeyReused` if something else was asked for under the key.
+        """
+        core = self.core
+        core.views.catch_up()
+        row = core.views.rows.get(key.request_id)
+        uses = 0 if row is None else row.state.uses
+        attempt = evolve(self.attempt, key=key, command_id=core.new_id)
+        if row is not None and row.state.is_known(key.digest, core.clock()):
+            uses -= 1
+            attempt.repetition = Repetition.of(row, core.store)
+        keyed = evolve(core, new_id=key.ids(uses))
+        return evolve(self, core=keyed, attempt=attempt)
 
     @property
     def rows(self) -> RowReader:
@@ -108,14 +135,25 @@ class Session:
         return self.core.views.rows
 
     def execute(self, *changes: Change, reason: str | None = None) -> Handled:
-        """Carry out `changes` in the caller's name, all or none."""
+        """Carry out `changes` in the caller's name, all or none.
+
+        Raises `PreconditionFailed` if the caller expects another state of things, and
+        `AlreadyCarriedOut` if this very request has been done by somebody faster.
+        """
+        if self.attempt.repetition is not None:
+            return self.attempt.repetition.done()
         if self.as_of is not None:
             raise Rejected(
                 "The past cannot be changed: leave as_of out.", field="as_of"
             )
         self.core.views.catch_up()
         self.core.views.require_live()
-        handled = self.core.handler.handle(self._context(reason), *changes)
+        handled = self.core.handler.handle(
+            self._context(reason),
+            *self.attempt.changes(changes),
+            expected=self.attempt.expected,
+        )
+        self.attempt.carried_out(handled)
         self.core.views.catch_up()
         return handled
 
@@ -153,13 +191,14 @@ class Session:
         return list(self.rows.find(query))
 
     def _context(self, reason: str | None) -> Context:
-        command_id = self.core.new_id()
+        command_id = (self.attempt.command_id or self.core.new_id)()
         return Context(
             organisation=self.caller.organisation,
             actor=self.caller.actor,
             command_id=command_id,
             correlation_id=command_id,
             reason=_said(reason),
+            traceparent=self.attempt.traceparent,
         )
 
 

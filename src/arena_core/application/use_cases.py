@@ -6,18 +6,25 @@ from attrs import field, frozen
 
 from arena_core.application.agents import Agents
 from arena_core.application.audit import Audit
+from arena_core.application.deployments import Deployments
 from arena_core.application.experiments import Experiments
-from arena_core.application.identity import Tokens
 from arena_core.application.imports import Imports
+from arena_core.application.invitations import Invitations
 from arena_core.application.keys import DeploymentKeys
 from arena_core.application.metering import Metering
 from arena_core.application.monitoring import Monitoring
+from arena_core.application.organisations import Organisations
+from arena_core.application.polling import Polls
 from arena_core.application.progress import Progress
 from arena_core.application.projects import Projects
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core, Session
+from arena_core.application.sign_ins import SignIns, new_polls
 from arena_core.application.tallies import LogTally
 from arena_core.application.telemetry import Telemetry
+from arena_core.application.tokens import Tokens
+from arena_core.application.training import Training
+from arena_core.application.users import Users
 from arena_core.domain.values import Caller
 
 
@@ -32,6 +39,7 @@ class Application:
     progress: Progress = field(factory=Progress, repr=False)
     metering: Metering = field(kw_only=True, repr=False)
     tally: LogTally = field(kw_only=True, repr=False)
+    polls: Polls = field(factory=new_polls, kw_only=True, repr=False)
 
     @property
     def telemetry(self) -> Telemetry:
@@ -57,6 +65,10 @@ class UseCases:
         return Experiments(self.session)
 
     @property
+    def training(self) -> Training:
+        return Training(self.session)
+
+    @property
     def imports(self) -> Imports:
         return Imports(self.session, self._application.progress)
 
@@ -65,8 +77,29 @@ class UseCases:
         return Agents(self.session, self._application.registry, self._application.keys)
 
     @property
+    def deployments(self) -> Deployments:
+        return Deployments(self.session, self.agents)
+
+    @property
     def tokens(self) -> Tokens:
         return Tokens(self.session, self._application.random_bytes)
+
+    @property
+    def sign_ins(self) -> SignIns:
+        application = self._application
+        return SignIns(self.session, application.random_bytes, application.polls)
+
+    @property
+    def users(self) -> Users:
+        return Users(self.session)
+
+    @property
+    def organisations(self) -> Organisations:
+        return Organisations(self.session)
+
+    @property
+    def invitations(self) -> Invitations:
+        return Invitations(self.session, self._application.random_bytes)
 
     @property
     def monitoring(self) -> Monitoring:

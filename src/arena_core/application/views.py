@@ -8,11 +8,11 @@ understood stops the projection and is shown in health: it is never skipped.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from arena_core.application.handling import Decider
 from arena_core.application.history import PAGE, pages
@@ -31,9 +31,14 @@ from arena_core.domain import (
     credential,
     deployment,
     experiment,
+    keyed_request,
+    organisation,
     project,
+    sign_in,
+    user,
 )
 from arena_core.domain.errors import ArenaError, Corrupt, Unavailable, UnknownEvent
+from arena_core.domain.ids import user_of
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +51,28 @@ DECIDERS: dict[str, Decider[Any, Any, Any]] = {
         agent,
         deployment,
         credential,
+        keyed_request,
+        user,
+        organisation,
+        sign_in,
     )
 }
 PAST_VIEWS = 8
 MOST_FOLDS = 2
 """How many pasts may be folded at the same time: each reads the whole log."""
 UNKNOWN = -1
+MOST_KNOWN = 4096
+"""How many findings are kept until the log moves on."""
+
+T = TypeVar("T")
+
+
+@frozen
+class _Findings:
+    """What was found out of the rows when the log ended at `position`."""
+
+    position: int
+    by_key: dict[Hashable, Any] = field(factory=dict)
 
 
 @frozen
@@ -75,6 +96,7 @@ def advance(row: Row | None, recorded: Recorded) -> Row:
         parent=_parent(state),
         name=getattr(state, "name", ""),
         deleted=state.deleted,
+        created_by=str(recorded.context.actor) if row is None else row.created_by,
         version=recorded.version,
         created_position=recorded.position if row is None else row.created_position,
         # When it was recorded, so that it is there as of that very time.
@@ -95,6 +117,8 @@ def _parent(state: object) -> UUID | None:
             return state.origin.experiment_id
         case deployment.Deployment():
             return state.agent_id
+        case sign_in.SignIn():
+            return user_of(state.user)
         case _:
             return None
 
@@ -125,6 +149,7 @@ class Views:
         self._store = store
         self._rows = rows
         self._position = UNKNOWN
+        self._findings = _Findings(UNKNOWN)
         self._past: OrderedDict[int, Snapshot] = OrderedDict()
         self._lock = threading.Lock()
         self._folding = threading.Semaphore(MOST_FOLDS)
@@ -145,6 +170,25 @@ class Views:
                 self.halted = Halt(self._position, str(error))
                 log.exception("The read model stopped at %d", self._position)
         return self._position
+
+    def known(self, key: Hashable, find: Callable[[], T]) -> T:
+        """Return what `find` finds out of the rows, found once until the log moves on.
+
+        `key` must say all that `find` depends on besides the rows.
+        """
+        position = self.catch_up()
+        if self.halted is not None:
+            return find()
+        findings = self._findings
+        if findings.position != position or len(findings.by_key) >= MOST_KNOWN:
+            findings = self._findings = _Findings(position)
+        try:
+            found: T = findings.by_key[key]
+        except KeyError:
+            # Rows that are ahead of `position` do no harm: who asks for what is kept
+            # for it has begun before they were.
+            found = findings.by_key[key] = find()
+        return found
 
     def require_live(self) -> None:
         """Raise `Unavailable` if the projection has stopped."""

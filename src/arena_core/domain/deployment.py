@@ -460,14 +460,14 @@ def _digest_of_claim(state: Deployment, worker: WorkerId, number: int) -> Digest
 
 
 def _assign(state: Deployment, command: AssignCheckpoint) -> Sequence[Event]:
+    if command.digest == state.digest:
+        return []
     if state.status is Status.PENDING:
         raise IllegalTransition(
             "The agent is Pending: wait until it is Deployed or Failed, or disconnect."
         )
     if state.status is Status.DEPLOYED:
         raise IllegalTransition("The agent has been put live meanwhile: try again.")
-    if command.digest == state.digest:
-        return []
     return [CheckpointAssigned(command.digest)]
 
 

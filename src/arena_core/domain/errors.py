@@ -3,6 +3,7 @@
 ArenaError
 ├── Rejected             the request itself is wrong; names the field and the remedy
 │   ├── TooLarge         it is over a limit
+│   ├── UnsupportedMediaType its body is of a kind that is not understood
 │   ├── InvalidCursor    it continues a list that is another, or nobody's
 │   └── KeyReused        its idempotency key was another request's
 ├── TooSlow              the request did not come in time
@@ -13,6 +14,7 @@ ArenaError
 │   ├── ConcurrentWrite      somebody else was faster
 │   ├── AlreadyExists        the stream has begun already
 │   ├── PreconditionFailed   it is not as the caller saw it last
+│   ├── AlreadyCarriedOut    the same request has been carried out
 │   └── StillRunning         the same request is being carried out
 ├── PreconditionRequired a change must say what it is a change of
 ├── Unauthenticated      no credential, or a wrong or dead one
@@ -47,6 +49,10 @@ class NotFinite(Rejected):
 
 class TooLarge(Rejected):
     """A limit is exceeded."""
+
+
+class UnsupportedMediaType(Rejected):
+    """The body says of itself that it is of a kind that is not understood here."""
 
 
 class InvalidCursor(Rejected):
@@ -87,6 +93,10 @@ class AlreadyExists(Conflict):
 
 class PreconditionFailed(Conflict):
     """What is to be changed is not any more what the caller saw."""
+
+
+class AlreadyCarriedOut(Conflict):
+    """The same request, under the same idempotency key, has been carried out."""
 
 
 class StillRunning(Conflict):

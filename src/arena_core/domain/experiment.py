@@ -1,7 +1,7 @@
 """Experiment: a training job as we see it, and the checkpoints it has written.
 
-Draft -> Pending -> Running -> Succeeded or Failed; from Pending and Running a stop
-goes through Stopping to Stopped or Failed; Succeeded and Stopped may be trained
+Draft -> Pending -> Running -> Succeeded or Failed; from Running a stop goes through
+Stopping to Stopped or Failed, from Pending at once; Succeeded and Stopped may be trained
 again.  Scores are no part of it: they are what the metrics say at a step.
 """
 
@@ -39,7 +39,6 @@ class Status(Enum):
 
 
 TRAINABLE = (Status.DRAFT, Status.SUCCEEDED, Status.STOPPED)
-STOPPABLE = (Status.PENDING, Status.RUNNING)
 RESUMABLE = (Status.SUCCEEDED, Status.STOPPED, Status.FAILED)
 AT_WORK = (Status.PENDING, Status.RUNNING, Status.STOPPING)
 
@@ -302,7 +301,10 @@ def decide(
             return [TrainingStarted()]
         case RequestStop(), Experiment(status=Status.STOPPING):
             return []
-        case RequestStop(), Experiment() if state.status in STOPPABLE:
+        case RequestStop(), Experiment(status=Status.PENDING):
+            # Nobody has begun, so there is nobody to wait for.
+            return [StopRequested(), TrainingStopped()]
+        case RequestStop(), Experiment(status=Status.RUNNING):
             return [StopRequested()]
         case AcknowledgeStop(), Experiment(status=Status.STOPPING):
             return [TrainingStopped()]
@@ -368,6 +370,10 @@ def _request_training(state: Experiment, command: RequestTraining) -> Sequence[E
         )
     if command.resume_step is None:
         return [TrainingRequested(None, None, command.max_steps)]
+    if not state.checkpoints:
+        raise Conflict(
+            "The experiment has no checkpoint to resume from: begin with a new one."
+        )
     start = state.checkpoint(command.resume_step)
     return [TrainingRequested(start.step, start.digest, command.max_steps)]
 
@@ -384,8 +390,11 @@ def _not_now(command: Command, status: Status) -> str:
             remedy = "stop it first"
         case _:
             remedy = "look at its status again"
-    words = type(command).__name__
-    return f"{words} is not possible while the experiment is {status.value}: {remedy}."
+    name = type(command).__name__
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in name)
+    return (
+        f"To{words} is not possible while the experiment is {status.value}: {remedy}."
+    )
 
 
 def evolve(state: Experiment | None, event: Event) -> Experiment:

@@ -62,6 +62,13 @@ def described(description: str) -> str:
     return description
 
 
+def optional_text(given: str | None, before: str, *, field: str) -> str:
+    """Return what was given, which may be nothing at all; None: what was before."""
+    if given is None:
+        return before
+    return trimmed(given, field=field) if given.strip() else ""
+
+
 def finite(_: object, attribute: "Attribute[float]", value: float | None) -> None:
     """Refuse NaN and infinity: JSON has neither, so an event with one is lost."""
     if value is not None and not math.isfinite(value):
@@ -225,16 +232,24 @@ class Role(Enum):
         order = list(Role)
         return order.index(self) >= order.index(needed)
 
+    def at_most(self, most: "Role") -> "Role":
+        """Return the lesser of the two."""
+        return self if most.covers(self) else most
+
 
 class ActorKind(Enum):
     USER = "user"
+    EXTERNAL = "external"
+    """A user of whoever holds an organisation's key, known to them and not to us."""
+    OPERATOR = "operator"
+    """Whoever is at the terminal of the machine that has the store."""
     LIBRARY = "library"
     SYSTEM = "system"
 
 
 @frozen
 class Actor:
-    """By whose hand: a user (through which token), the library, or a policy of ours."""
+    """By whose hand: a user (through which token), an operator, the library..."""
 
     kind: ActorKind
     name: str

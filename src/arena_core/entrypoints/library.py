@@ -19,13 +19,19 @@ from attrs import frozen
 
 from arena_core.application.agents import Agents
 from arena_core.application.audit import Audit
+from arena_core.application.deployments import Deployments
 from arena_core.application.history import parse_moment
-from arena_core.application.identity import Tokens
 from arena_core.application.imports import Imports
+from arena_core.application.invitations import Invitations
+from arena_core.application.organisations import Organisations
 from arena_core.application.projects import Projects
 from arena_core.application.resources import AgentView
 from arena_core.application.supervision import Supervisor
+from arena_core.application.tokens import Tokens
+from arena_core.application.training import Training
 from arena_core.application.use_cases import Application, UseCases
+from arena_core.application.users import Users
+from arena_core.domain.deployment import MemoryScope
 from arena_core.domain.errors import Unavailable
 from arena_core.domain.guards import Guard
 from arena_core.domain.ids import DEFAULT_ORGANISATION, AgentId, OrganisationId
@@ -113,6 +119,10 @@ class Arena:
         return LibraryExperiments(self._library.session, self._library.imports)
 
     @property
+    def training(self) -> Training:
+        return self._library.training
+
+    @property
     def imports(self) -> Imports:
         return self._library.imports
 
@@ -122,8 +132,24 @@ class Arena:
         return LibraryAgents(agents.session, agents.registry, agents.keys)
 
     @property
+    def deployments(self) -> Deployments:
+        return self._library.deployments
+
+    @property
     def tokens(self) -> Tokens:
         return self._library.tokens
+
+    @property
+    def users(self) -> Users:
+        return self._library.users
+
+    @property
+    def organisations(self) -> Organisations:
+        return self._library.organisations
+
+    @property
+    def invitations(self) -> Invitations:
+        return self._library.invitations
 
     @property
     def audit(self) -> Audit:
@@ -187,11 +213,12 @@ class LibraryAgents(Agents):
         self,
         agent_id: UUID,
         *,
+        memory_scope: MemoryScope | str | None = None,
         reason: str | None = None,
         timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> AgentView:
         """Put the agent live and return it, Deployed, or Failed with the reason."""
-        super().connect(agent_id, reason=reason)
+        super().connect(agent_id, memory_scope=memory_scope, reason=reason)
         return self.wait(agent_id, timeout_s=timeout_s)
 
     def redeploy(  # noqa: PLR0913 -- what an order to swap says

@@ -1,7 +1,9 @@
 """The settings of a process: one frozen object, read from the environment once."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,10 @@ from arena_core.domain.values import one_of
 MEMORY = "memory:"
 SQLITE = "sqlite:///"
 MIB = 1024 * 1024
+ANY_HOST = "*"
+HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+"""What a host is called: a name, an address, or one of IPv6 in its brackets."""
+ORIGIN = re.compile(rf"(https?)://({HOST.pattern})(?::[0-9]{{1,5}})?")
 N = TypeVar("N", int, float)
 CALLED = {int: "whole number", float: "number"}
 
@@ -32,12 +38,60 @@ def _store(store: object) -> str:
     return str(store)
 
 
-def _folder(path: Path | str | None) -> Path | None:
+def _path(path: Path | str | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+class LogFormat(Enum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(Enum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _log_format(form: LogFormat | str) -> LogFormat:
+    return one_of(LogFormat, form, field="log_format")
+
+
+def _log_level(level: LogLevel | str) -> LogLevel:
+    return one_of(LogLevel, level, field="log_level")
 
 
 def _device(device: Device | str) -> Device:
     return one_of(Device, device, field="device")
+
+
+def _listed(names: Iterable[str] | str | None) -> tuple[str, ...] | None:
+    """Return what is listed, or separated by commas, in lower case."""
+    if names is None:
+        return None
+    listed = names.split(",") if isinstance(names, str) else names
+    return tuple(name.strip().lower() for name in listed if name.strip())
+
+
+def _all_hosts(_: object, attribute: "Attribute[object]", names: Iterable[str]) -> None:
+    if not all(name == ANY_HOST or HOST.fullmatch(name) for name in names):
+        raise Rejected(
+            f"{attribute.name} must be names or addresses of hosts without a port, or "
+            "* for any.",
+            field=attribute.name,
+        )
+
+
+def _all_origins(
+    _: object, attribute: "Attribute[object]", origins: Iterable[str]
+) -> None:
+    if not all(map(ORIGIN.fullmatch, origins)):
+        raise Rejected(
+            f"{attribute.name} must be origins: a scheme and a host, and a port if it "
+            "is not the usual one.",
+            field=attribute.name,
+        )
 
 
 def _positive(_: object, attribute: "Attribute[int]", value: object) -> None:
@@ -75,6 +129,15 @@ def _beyond_default(settings: "Settings", _: object, value: int) -> None:
 
 
 @frozen
+class Tls:
+    """What a server proves by who it is: files in PEM."""
+
+    certificate: Path
+    key: Path
+    password: str | None = field(repr=False)
+
+
+@frozen
 class Settings:
     """Where things are kept, and the limits.
 
@@ -85,7 +148,7 @@ class Settings:
     """
 
     store: str = field(converter=_store)
-    blobs: Path | None = field(default=None, converter=_folder)
+    blobs: Path | None = field(default=None, converter=_path)
     secret_key: str | None = field(default=None, repr=False)
     public_url: str | None = None
     """How callers reach this server, if not as they address it."""
@@ -114,8 +177,35 @@ class Settings:
     a minute at least."""
     probe_interval_s: float = field(default=10.0, validator=_zero_or_more)
     """How often each model that is live is asked whether it answers; 0: never."""
+    episode_idle_s: float = field(default=60.0, validator=_above_zero)
+    """How long an episode whose memory the server keeps may pause between two steps."""
     workers: int = field(default=1, validator=_positive)
     """How many processes `serve` answers with."""
+    allowed_hosts: tuple[str, ...] | None = field(
+        default=None, converter=_listed, validator=optional(_all_hosts)
+    )
+    """Hosts that callers may address this server by; None, or a `*` in it: any.
+    `serve` has others of its own where it listens on a loopback address."""
+    allowed_origins: tuple[str, ...] | None = field(
+        default=None, converter=_listed, validator=optional(_all_origins)
+    )
+    """Origins of web pages that may call, besides our own."""
+    failed_auth_rate: float = field(default=10.0, validator=_zero_or_more)
+    """Bad credentials a second that one address may try; 0: without a limit."""
+    max_streams: int = field(default=256, validator=_positive)
+    """Callers that may follow the log at the same time."""
+    require_if_match: bool = False
+    """Whether PATCH and DELETE must say, by If-Match, what they are a change of."""
+    log_format: LogFormat = field(default=LogFormat.TEXT, converter=_log_format)
+    """How `serve` says what happens: `text`, or `json` in one line each."""
+    log_level: LogLevel = field(default=LogLevel.WARNING, converter=_log_level)
+    """How much of it: at `info`, a line for every request of the control plane."""
+    tls_certificate: Path | None = field(default=None, converter=_path)
+    """What `serve` answers over TLS with: its certificate, and after it those that
+    vouch for it, in one file."""
+    tls_key: Path | None = field(default=None, converter=_path)
+    tls_key_password: str | None = field(default=None, repr=False)
+    """Of the key, where that is encrypted."""
 
     @property
     def store_path(self) -> Path | None:
@@ -130,6 +220,22 @@ class Settings:
                 field="store",
             )
         return Path(self.store.removeprefix(SQLITE)).expanduser().absolute()
+
+    @property
+    def tls(self) -> Tls | None:
+        """What `serve` answers over TLS with; None: it does not.
+
+        Raises `Rejected` if one of its two files is not named.
+        """
+        certificate, key = self.tls_certificate, self.tls_key
+        if certificate is None and key is None:
+            return None
+        if certificate is None or key is None:
+            raise Rejected(
+                "TLS needs both a certificate and its key: name the other one too.",
+                field="tls_key" if key is None else "tls_certificate",
+            )
+        return Tls(certificate, key, self.tls_key_password)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
@@ -152,8 +258,27 @@ class Settings:
             body_timeout_s=_read(environ, "body_timeout_s", float),
             keep_warm_s=_read(environ, "keep_warm_s", float),
             probe_interval_s=_read(environ, "probe_interval_s", float),
+            episode_idle_s=_read(environ, "episode_idle_s", float),
             workers=_read(environ, "workers", int),
+            allowed_hosts=environ.get("ARENA_ALLOWED_HOSTS") or None,
+            allowed_origins=environ.get("ARENA_ALLOWED_ORIGINS") or None,
+            failed_auth_rate=_read(environ, "failed_auth_rate", float),
+            max_streams=_read(environ, "max_streams", int),
+            require_if_match=_read_flag(environ, "require_if_match"),
+            log_format=environ.get("ARENA_LOG_FORMAT") or LogFormat.TEXT,
+            log_level=environ.get("ARENA_LOG_LEVEL") or LogLevel.WARNING,
+            tls_certificate=environ.get("ARENA_TLS_CERTIFICATE") or None,
+            tls_key=environ.get("ARENA_TLS_KEY") or None,
+            tls_key_password=environ.get("ARENA_TLS_KEY_PASSWORD") or None,
         )
+
+
+def _read_flag(environ: Mapping[str, str], name: str) -> bool:
+    variable = f"ARENA_{name.upper()}"
+    text = environ.get(variable) or "0"
+    if text not in ("0", "1"):
+        raise Rejected(f"{variable} must be 0 or 1.", field=variable)
+    return text == "1"
 
 
 def _read(environ: Mapping[str, str], name: str, kind: type[N]) -> N:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from attrs import frozen
 
+from arena_core.adapters.access_tokens import JsonWebTokens
 from arena_core.adapters.appending import utc_now
 from arena_core.adapters.blobs.files import FileBlobStore
 from arena_core.adapters.blobs.memory import MemoryBlobStore
@@ -82,7 +83,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
     with ExitStack() as resources:
         kept = _kept(settings, resources)
         worker = WorkerId(uuid4())
-        keys = DeploymentKeys(kept.secret)
+        keys, master = DeploymentKeys(kept.secret), MasterSecret(kept.secret)
         runtimes = runtimes_of(settings.device, settings.threads)
         agreement = Agreement(worker, kept.presence)
         registry = Registry(
@@ -101,7 +102,8 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             uuid4,
             partial(TemporaryDirectory, prefix="import-", dir=kept.incoming),
             agreement,
-            master=MasterSecret(kept.secret),
+            master=master,
+            signer=JsonWebTokens(master.key("access-token")),
         )
         progress = Progress()
         importer = Importer(core, kept.presence, converter(), worker, progress)

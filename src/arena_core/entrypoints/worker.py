@@ -19,6 +19,7 @@ from arena_core.application.ports import Query
 from arena_core.domain import deployment
 from arena_core.domain.deployment import Deployment, Status
 from arena_core.domain.errors import ArenaError
+from arena_core.entrypoints import logs
 from arena_core.entrypoints.http.app import build_app
 from arena_core.entrypoints.http.server import Server
 from arena_core.entrypoints.library import Arena
@@ -45,8 +46,9 @@ def main() -> None:
 
 def _serve(listening: int, lifeline: int, status: int) -> None:
     given = evolve(Settings.from_environment(os.environ), inspect_apart=True)
+    logs.configure(given.log_format, given.log_level)
     with socket.socket(fileno=listening) as listener, open_arena(given) as arena:
-        server = Server(build_app(arena), listener)
+        server = Server(build_app(arena), listener, given.tls)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.drain())
         threading.Thread(

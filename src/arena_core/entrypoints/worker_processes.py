@@ -30,12 +30,26 @@ def worker_environment(given: Settings, inherited: Mapping[str, str]) -> dict[st
     """Return an environment with which a worker comes to the same settings."""
     modules = [entry for entry in sys.path if Path(entry).is_absolute()]
     blobs = {} if given.blobs is None else {"ARENA_BLOBS": str(given.blobs)}
+    named = given.allowed_hosts
+    hosts = {} if named is None else {"ARENA_ALLOWED_HOSTS": ",".join(named)}
     return {
         **inherited,
         "PYTHONPATH": os.pathsep.join(modules),
         "ARENA_STORE": given.store,
         "ARENA_WORKERS": str(given.workers),
         **blobs,
+        **hosts,
+        **_tls(given),
+    }
+
+
+def _tls(given: Settings) -> dict[str, str]:
+    """Return where certificate and key are; the password is in what is inherited."""
+    if given.tls is None:
+        return {}
+    return {
+        "ARENA_TLS_CERTIFICATE": str(given.tls.certificate),
+        "ARENA_TLS_KEY": str(given.tls.key),
     }
 
 

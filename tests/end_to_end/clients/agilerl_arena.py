@@ -1,4 +1,4 @@
-"""What users do with the class `Agent` of agilerl-arena, told as JSON.
+"""What users do with `Agent` and `ArenaClient` of agilerl-arena, told as JSON.
 
 Runs where that package is and nothing of ours (see `environments.py`).  Each line of
 stdin is a JSON object, a scenario with its arguments; each line of stdout is what
@@ -11,15 +11,19 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from unittest.mock import patch
 
 import gymnasium
 import httpx
 import numpy as np
+from agilerl.arena.client import ArenaClient
 from agilerl.arena.exceptions import ArenaError
 from agilerl.arena.inference import Agent, AgentInfo, StatusResponse
 
-MET = (ArenaError, httpx.ResponseNotRead, ValueError, TypeError, KeyError)
+MET = (
+    ArenaError, httpx.ResponseNotRead, FileExistsError, ValueError, TypeError, KeyError,
+)  # fmt: skip
 """What calls are known to raise; anything else fails the scenario."""
 
 
@@ -28,9 +32,13 @@ def outcome(call, *args, **options):
     try:
         returned = call(*args, **options)
     except MET as error:
-        status = getattr(error, "status_code", None)
-        return {"error": type(error).__name__, "status": status, "text": str(error)}
+        return failed(error)
     return {"returned": told(returned)}
+
+
+def failed(error):
+    status = getattr(error, "status_code", None)
+    return {"error": type(error).__name__, "status": status, "text": str(error)}
 
 
 def told(value):
@@ -39,11 +47,16 @@ def told(value):
         return {"shape": shape, "dtype": dtype, "values": value.ravel().tolist()}
     if hasattr(value, "model_dump"):
         return value.model_dump()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [told(item) for item in value]
     if isinstance(value, dict):
         return {key: told(item) for key, item in value.items()}
-    return value if value is None or isinstance(value, int | str) else repr(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Path):
+        return str(value)
+    plain = value is None or isinstance(value, int | float | str)
+    return value if plain else repr(value)
 
 
 def taken(value):
@@ -118,17 +131,17 @@ def call(url, key=None, environ=(), **options):
 def ask(url, key, calls):
     """Make calls one after the other; each is a method and its arguments."""
     with Agent(url, api_key=key) as agent:
-        return {
-            "status": told(agent.metadata),
-            "calls": [
-                outcome(
-                    getattr(agent, said.pop("method")),
-                    taken(said.pop("tree")),
-                    **{option: taken(value) for option, value in said.items()},
-                )
-                for said in calls
-            ],
-        }
+        return {"status": told(agent.metadata), "calls": _each(agent, calls)}
+
+
+def _each(agent, calls):
+    return [_one(agent, **said) for said in calls]
+
+
+def _one(agent, method, tree=(), **options):
+    given = () if tree == () else (taken(tree),)
+    options = {option: taken(value) for option, value in options.items()}
+    return outcome(getattr(agent, method), *given, **options)
 
 
 def episode(url, key, steps, batched):
@@ -205,12 +218,38 @@ def odd_observations(url, key):
     return refused
 
 
+def use(calls, environ=(), **options):
+    """Make calls of one `ArenaClient`, one after the other."""
+    with patch.dict(os.environ, environ), _client(options) as client:
+        return [
+            outcome(getattr(client, said["method"]), *said["given"], **said["named"])
+            for said in calls
+        ]
+
+
+def find(name, calls, opening=(), environ=(), **options):
+    """Open the agent of a name, and make calls of it, one after the other."""
+    with patch.dict(os.environ, environ), _client(options) as client:
+        try:
+            agent = client.open_inference_agent(name, **dict(opening))
+        except MET as error:
+            return {"open": failed(error)}
+        with agent:
+            status = told(agent.metadata)
+            return {"open": {"returned": status}, "calls": _each(agent, calls)}
+
+
+def _client(options):
+    return ArenaClient(verbose=False, **options)
+
+
 SCENARIOS = (
-    play, act, predict, call, ask, episode, wrong_routes, odd_observations,
+    play, act, predict, call, ask, episode, wrong_routes, odd_observations, use, find,
 )  # fmt: skip
 
 
 def main():
+    telling, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed
     scenarios = {function.__name__: function for function in SCENARIOS}
     for line in sys.stdin:
         arguments = json.loads(line)
@@ -218,8 +257,8 @@ def main():
             met = scenarios[arguments.pop("scenario")](**arguments)
         except Exception:  # noqa: BLE001 -- whatever it is, the test is to say so
             met = {"defect": traceback.format_exc()}
-        sys.stdout.write(json.dumps(met) + "\n")
-        sys.stdout.flush()
+        telling.write(json.dumps(met) + "\n")
+        telling.flush()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,11 @@ from arena_core.domain import (
     credential,
     deployment,
     experiment,
+    keyed_request,
+    organisation,
     project,
+    sign_in,
+    user,
 )
 from arena_core.domain.ids import OrganisationId
 
@@ -29,6 +33,10 @@ STATES: Mapping[str, type] = {
     agent.KIND: agent.Agent,
     deployment.KIND: deployment.Deployment,
     credential.KIND: credential.AccessToken,
+    keyed_request.KIND: keyed_request.KeyedRequest,
+    user.KIND: user.User,
+    organisation.KIND: organisation.Organisation,
+    sign_in.KIND: sign_in.SignIn,
 }
 
 
@@ -43,6 +51,7 @@ def to_record(row: Row) -> tuple[Any, ...]:
         None if row.parent is None else row.parent.bytes,
         row.name,
         row.deleted,
+        row.created_by,
         row.version,
         row.created_position,
         row.created_at.isoformat(),
@@ -57,7 +66,7 @@ def from_record(record: tuple[Any, ...]) -> Row:
     if record[1] not in STATES:
         raise ValueError(f"no aggregate is of the kind {record[1]!r}")
     try:
-        state: Any = decoder(STATES[record[1]]).decode(record[11])
+        state: Any = decoder(STATES[record[1]]).decode(record[12])
     except msgspec.MsgspecError as error:
         raise ValueError(f"no state of the kind {record[1]!r}") from error
     return Row(
@@ -67,11 +76,12 @@ def from_record(record: tuple[Any, ...]) -> Row:
         parent=None if record[3] is None else UUID(bytes=record[3]),
         name=record[4],
         deleted=bool(record[5]),
-        version=record[6],
-        created_position=record[7],
-        created_at=datetime.fromisoformat(record[8]),
-        position=record[9],
-        changed_at=datetime.fromisoformat(record[10]),
+        created_by=record[6],
+        version=record[7],
+        created_position=record[8],
+        created_at=datetime.fromisoformat(record[9]),
+        position=record[10],
+        changed_at=datetime.fromisoformat(record[11]),
         state=state,
     )
 

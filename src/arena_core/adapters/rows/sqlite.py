@@ -43,6 +43,7 @@ _SCHEMA = (
         parent BLOB,
         name TEXT NOT NULL,
         deleted INTEGER NOT NULL,
+        created_by TEXT NOT NULL,
         version INTEGER NOT NULL,
         created_position INTEGER NOT NULL,
         created_at TEXT NOT NULL,
@@ -57,7 +58,7 @@ _SCHEMA = (
     "CREATE INDEX rows_by_parent ON rows (kind, parent, created_position, id)",
     "CREATE INDEX rows_by_name ON rows (kind, name, created_position, id)",
 )
-_PUT = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _GET = "SELECT * FROM rows WHERE id = ?"
 
 

@@ -8,7 +8,15 @@ import click
 from arena_core.domain.errors import ArenaError
 from arena_core.domain.release import VERSION
 
-COMMANDS = ("agent", "audit", "checkpoint", "demo", "serve", "token")
+COMMANDS = (
+    "agent",
+    "audit",
+    "checkpoint",
+    "demo",
+    "organisation",
+    "serve",
+    "token",
+)
 """Each has the name of its module, and of the command that is in it."""
 
 

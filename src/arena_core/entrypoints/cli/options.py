@@ -13,7 +13,7 @@ from attrs import evolve
 from arena_core.application.resources import AgentView
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.errors import NotFound
-from arena_core.domain.ids import DEFAULT_ORGANISATION
+from arena_core.domain.ids import DEFAULT_ORGANISATION, OrganisationId
 from arena_core.domain.values import Actor, ActorKind, Caller, Role
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.settings import Settings
@@ -64,10 +64,11 @@ def administration(
     return open_arena(found, serve=False)
 
 
-def operator(arena: Arena) -> UseCases:
+def operator(arena: Arena, organisation: str = DEFAULT_ORGANISATION) -> UseCases:
     """Return what whoever is at the terminal can do: everything, in their name."""
-    actor = Actor(ActorKind.USER, _user())
-    return arena.on_behalf_of(Caller(DEFAULT_ORGANISATION, actor, Role.MANAGER))
+    actor = Actor(ActorKind.OPERATOR, _user())
+    where = OrganisationId(organisation)
+    return arena.on_behalf_of(Caller(where, actor, Role.MANAGER))
 
 
 def _user() -> str:

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -15,6 +14,12 @@ from attrs import evolve
 from arena_core.domain.errors import Rejected
 from arena_core.domain.values import Role
 from arena_core.entrypoints.cli.options import operator, settings, store_options
+from arena_core.entrypoints.cli.reaching import (
+    base_url,
+    is_loopback,
+    with_hosts,
+    with_tls,
+)
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.settings import Settings
 
@@ -40,6 +45,19 @@ from arena_core.entrypoints.settings import Settings
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the first manager token here, mode 0600, instead of printing it.",
 )
+@click.option(
+    "--tls-certificate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Answer over TLS with this certificate, and those after it, in PEM.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Its key, in PEM.  The password of an encrypted one is taken from "
+    "ARENA_TLS_KEY_PASSWORD.",
+)
 def serve(
     store: str | None,
     blobs: Path | None,
@@ -47,6 +65,8 @@ def serve(
     port: int,
     workers: int | None,
     token_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
 ) -> None:
     """Serve the HTTP API, and every agent that is Deployed.
 
@@ -58,8 +78,12 @@ def serve(
     model once more, and each batches only what reaches itself.  One that dies is
     replaced, while the others serve on.
     """
+    from arena_core.entrypoints import logs  # noqa: PLC0415 -- --help needs no server
+
     given = settings(store, blobs)
+    logs.configure(given.log_format, given.log_level)
     given = evolve(given, workers=workers or given.workers)
+    given = with_hosts(with_tls(given, tls_certificate, tls_key), host)
     # Torch takes its number of threads from here, if a model ever needs torch.
     os.environ.setdefault("OMP_NUM_THREADS", str(given.threads))
     if given.workers == 1:
@@ -79,10 +103,10 @@ def _serve_alone(
     with _usable(host, port):
         listener = listen(host, port)
     with listener, open_arena(evolve(given, inspect_apart=True)) as arena:
-        server = Server(build_app(arena), listener)
+        server = Server(build_app(arena), listener, given.tls)
         _on_signals(server.drain, server.drain)
         _first_token(arena, host, token_file)
-        _say_where(host, listener)
+        _say_where(given, host, listener)
         server.run()
 
 
@@ -112,7 +136,7 @@ def _serve_with_workers(
         environment = worker_environment(given, os.environ)
         workers = Workers(listeners, worker_command(), environment)
         _on_signals(workers.drain, workers.interrupt)
-        if not workers.run(partial(_say_where, host, listeners[0])):
+        if not workers.run(partial(_say_where, given, host, listeners[0])):
             raise click.ClickException("Not all workers have ended in time, or well.")
 
 
@@ -121,9 +145,8 @@ def _on_signals(drain: Callable[[], None], interrupt: Callable[[], None]) -> Non
     signal.signal(signal.SIGINT, lambda *_: interrupt())
 
 
-def _say_where(host: str, listener: socket.socket) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"Listening on http://{shown}:{listener.getsockname()[1]}")
+def _say_where(given: Settings, host: str, listener: socket.socket) -> None:
+    click.echo(f"Listening on {base_url(given, host, listener.getsockname()[1])}")
 
 
 @contextmanager
@@ -143,7 +166,7 @@ def _first_token(arena: Arena, host: str, token_file: Path | None) -> None:
     tokens = operator(arena).tokens
     if tokens.list():
         return
-    if token_file is None and not _is_loopback(host):
+    if token_file is None and not is_loopback(host):
         click.echo("No token yet: make one with arena-core token create.")
         return
     issued = tokens.issue(name="first start", user="admin", role=Role.MANAGER)
@@ -160,10 +183,3 @@ def _first_token(arena: Arena, host: str, token_file: Path | None) -> None:
             "with --token-file."
         ) from error
     click.echo(f"Manager token written to {token_file}")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

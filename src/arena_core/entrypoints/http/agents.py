@@ -8,11 +8,13 @@ from uuid import UUID
 import msgspec
 from attrs import evolve
 
+from arena_core.application.callees import callee
 from arena_core.application.freezing import SourceView
-from arena_core.application.resources import AccessView, AgentView
+from arena_core.application.resources import AccessView, AgentView, DeploymentView
 from arena_core.application.session import Page
 from arena_core.domain.errors import Rejected
 from arena_core.domain.guards import Guard
+from arena_core.domain.ids import deployment_of
 from arena_core.domain.swap import Shadow
 from arena_core.domain.values import CheckpointChoice, CheckpointType, Role
 from arena_core.entrypoints.http.endpoints import (
@@ -25,9 +27,13 @@ from arena_core.entrypoints.http.endpoints import (
     Past,
     Reply,
 )
+from arena_core.entrypoints.http.examples import examples
+from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/agents"
+AGENT = Versioned("agent", lambda agent_id: (agent_id, deployment_of(agent_id)))
 Kinds = Literal["classic", "advanced"]
+Scopes = Literal["user", "organization"]
 Value = TypeVar("Value")
 
 
@@ -37,13 +43,17 @@ class Choice(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AgentCreation(msgspec.Struct, forbid_unknown_fields=True):
-    """`kind` left out: decided by the experiment's source."""
+    """`kind` left out: decided by the experiment's source.
+
+    `memory_scope` is for a classic agent: another has its deployment by Connect.
+    """
 
     name: str
     experiment_id: UUID
     checkpoint: Choice
     description: str = ""
     kind: Kinds | None = None
+    memory_scope: Scopes | None = None
 
 
 class AgentEdit(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,6 +67,12 @@ class Reason(msgspec.Struct, forbid_unknown_fields=True):
     """Why, for those who read the log later."""
 
     reason: str | None = None
+
+
+class Connection(Reason, kw_only=True):
+    """`memory_scope`: of a deployment that this makes, for ever; left out: user."""
+
+    memory_scope: Scopes | None = None
 
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,12 +123,19 @@ class Wait(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     wait: float = 0.0
 
 
+def url_of(call: Call, deployment: DeploymentView) -> str | None:
+    """Return where the deployment answers, which it does while it is Deployed."""
+    if not deployment.connected:
+        return None
+    return f"{call.base_url}/inference/{deployment.id}"
+
+
 def addressed(call: Call, agent: AgentView) -> AgentView:
-    """Return the agent with its URL, which it has while it is Deployed."""
+    """Return the agent with the URL of its deployment."""
     deployment = agent.deployment
-    if deployment is None or not deployment.connected:
+    if deployment is None:
         return agent
-    url = f"{call.base_url}/inference/{deployment.id}"
+    url = url_of(call, deployment)
     return evolve(agent, deployment=evolve(deployment, url=url))
 
 
@@ -143,6 +166,7 @@ def create(call: Call) -> Reply:
         checkpoint=_choice(body.checkpoint),
         description=body.description,
         kind=body.kind,
+        memory_scope=body.memory_scope,
     )
     where = f"{call.base_url}{PATH}/{made.id}"
     return Reply(addressed(call, made), HTTPStatus.CREATED, where)
@@ -175,7 +199,10 @@ def restore(call: Call) -> Reply:
 
 
 def connect(call: Call) -> Reply:
-    asked = call.use.agents.connect(_id(call), reason=call.body.reason)
+    body: Connection = call.body
+    asked = call.use.agents.connect(
+        _id(call), memory_scope=body.memory_scope, reason=body.reason
+    )
     return _awaited(call, asked)
 
 
@@ -238,8 +265,16 @@ def rotate_key(call: Call) -> Reply:
 def access(call: Call) -> Reply:
     view = call.use.agents.access(_id(call))
     agent = addressed(call, call.use.agents.get(_id(call)))
-    url = None if agent.deployment is None else agent.deployment.url
-    return Reply(evolve(view, endpoint=url), secret=True)
+    deployment = agent.deployment
+    if deployment is None or deployment.url is None:  # taken off it meanwhile
+        return Reply(view, secret=True)
+    shown = examples(
+        callee(call.use.agents.session, agent, deployment.digest),
+        endpoint=deployment.url,
+        base_url=call.base_url,
+        api_key=view.api_key,
+    )
+    return Reply(evolve(view, endpoint=deployment.url, examples=shown), secret=True)
 
 
 ONE = PATH + "/{agent_id}"
@@ -264,6 +299,7 @@ def _order(
         body=body,
         query=query,
         also=HTTPStatus.ACCEPTED if query is Wait else None,
+        versioned=AGENT,
     )
 
 
@@ -286,6 +322,7 @@ ENDPOINTS = (
         AgentView,
         body=AgentCreation,
         status=HTTPStatus.CREATED,
+        versioned=AGENT,
     ),
     Endpoint(
         "GET",
@@ -296,9 +333,25 @@ ENDPOINTS = (
         ListOf(SourceView),
         query=SourceFilter,
     ),
-    Endpoint("GET", ONE, show, Role.VIEWER, "Show an agent", AgentView, query=Past),
     Endpoint(
-        "PATCH", ONE, edit, Role.MEMBER, "Rename or describe", AgentView, body=AgentEdit
+        "GET",
+        ONE,
+        show,
+        Role.VIEWER,
+        "Show an agent",
+        AgentView,
+        query=Past,
+        versioned=AGENT,
+    ),
+    Endpoint(
+        "PATCH",
+        ONE,
+        edit,
+        Role.MEMBER,
+        "Rename or describe",
+        AgentView,
+        body=AgentEdit,
+        versioned=AGENT,
     ),
     Endpoint(
         "DELETE",
@@ -308,6 +361,7 @@ ENDPOINTS = (
         "Delete an agent and its deployment",
         Nothing,
         body=Reason,
+        versioned=AGENT,
     ),
     Endpoint(
         "GET",
@@ -322,6 +376,7 @@ ENDPOINTS = (
         "connect",
         connect,
         "Put the agent live",
+        body=Connection,
         query=Wait,
     ),
     _order(

@@ -13,18 +13,29 @@ from starlette.types import Receive, Scope, Send
 from arena_core.domain.release import VERSION
 from arena_core.entrypoints.http import (
     agents,
+    arena_cli,
     events,
     experiments,
     health,
     imports,
+    invitations,
+    login,
     metrics,
     openapi,
+    organisations,
     projects,
     tokens,
+    users,
 )
+from arena_core.entrypoints.http.answering import Answering
+from arena_core.entrypoints.http.arena_cli import out_of_scope
 from arena_core.entrypoints.http.endpoints import PUBLIC, Call, Endpoint, Reply
 from arena_core.entrypoints.http.errors import HIDDEN, log, respond
+from arena_core.entrypoints.http.feed import Feed
+from arena_core.entrypoints.http.hosts import Hosts
 from arena_core.entrypoints.http.inference import DataPlane
+from arena_core.entrypoints.http.open_inference import OpenInference
+from arena_core.entrypoints.http.tracing import traced
 from arena_core.entrypoints.library import Arena
 
 CONTROL_PLANE = (
@@ -33,9 +44,14 @@ CONTROL_PLANE = (
     *imports.ENDPOINTS,
     *agents.ENDPOINTS,
     *tokens.ENDPOINTS,
+    *users.ENDPOINTS,
+    *organisations.ENDPOINTS,
+    *invitations.ENDPOINTS,
+    *login.ENDPOINTS,
     *events.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,
+    *arena_cli.ENDPOINTS,
 )
 
 
@@ -43,19 +59,42 @@ class App(Starlette):
     """The whole API.  Calls of the data plane do not pass through the router."""
 
     data_plane: DataPlane
+    open_inference: OpenInference
+    feed: Feed
+    hosts: Hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.data_plane.serves(scope):
-            await self.data_plane(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+        if scope["type"] == "http":
+            refused = self._refusal(scope)
+            if refused is not None:
+                await refused(scope, receive, send)
+                return
+            if self.data_plane.serves(scope):
+                await self.data_plane(scope, receive, send)
+                return
+            if self.open_inference.serves(scope):
+                await self.open_inference(scope, receive, send)
+                return
+            await traced(super().__call__, scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to a request that is not even looked at, if it is not."""
+        path, method = _below(scope), scope["method"]
+        objection = self.hosts.objection(method, path, scope["headers"])
+        if objection is None:
+            return None
+        status = objection.status
+        self.state.telemetry.handled(method, "", status, 0.0)
+        return respond(path, status, objection.detail, code=objection.code)
 
 
 def build_app(arena: Arena) -> App:
     """Return the app.  It needs no lifespan, so that it can be mounted anywhere."""
     endpoints = (*CONTROL_PLANE, _openapi())
     app = App(
-        routes=[endpoint.route(arena) for endpoint in endpoints],
+        routes=[Answering(endpoint, arena).route() for endpoint in endpoints],
         exception_handlers={
             HTTPException: _http_error,
             ClientDisconnect: _nobody,
@@ -65,7 +104,12 @@ def build_app(arena: Arena) -> App:
     # An address that nobody declared is not there, rather than somewhere else.
     app.router.redirect_slashes = False
     app.data_plane = DataPlane(arena)
+    app.open_inference = OpenInference(arena, app.data_plane)
+    app.hosts = Hosts.of(arena.settings)
+    app.feed = Feed(arena.application.core.store, arena.settings.max_streams)
     app.state.telemetry = arena.application.telemetry
+    app.state.failures = app.data_plane.failures
+    app.state.feed = app.feed
     return app
 
 
@@ -84,8 +128,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     status = HTTPStatus(error.status_code)
+    path = _path(request)
+    nothing = out_of_scope.absence(path) or "There is nothing at this address."
     detail = {
-        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+        HTTPStatus.NOT_FOUND: nothing,
         HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method.",
     }.get(status, status.phrase)
     # No route has answered, and so none has counted it; to find that out is quick.
@@ -93,7 +139,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = _allowed(request)
-    path = _path(request)
     return respond(path, status, detail, code=status.name, headers=headers)
 
 
@@ -122,6 +167,10 @@ async def _defect(request: Request, error: Exception) -> Response:
 
 
 def _path(request: Request) -> str:
+    return _below(request.scope)
+
+
+def _below(scope: Scope) -> str:
     """Return the path below whatever the app is mounted under."""
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))

@@ -5,9 +5,10 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -19,7 +20,13 @@ from starlette.types import Message, Receive
 
 from arena_core.application import strict_json
 from arena_core.application.decoding import convert
-from arena_core.domain.errors import Rejected, StorageFull, TooLarge, TooSlow
+from arena_core.domain.errors import (
+    Rejected,
+    StorageFull,
+    TooLarge,
+    TooSlow,
+    UnsupportedMediaType,
+)
 from arena_core.domain.values import shown
 from arena_core.entrypoints.library import Arena
 
@@ -32,6 +39,8 @@ SLOW = "The body took too long to come: send it at once."
 NOT_KEPT = "The upload could not be kept: see that the server's disk has space."
 LEAST_BYTES_PER_S = 500
 """How fast a body must come: each byte earns its caller some more time."""
+_JSON_TYPES = ("application/json", "text/json", "application/octet-stream")
+"""Octets are what they are; whoever sends a form, or text, has meant something else."""
 _LONGEST_PROBLEM = 300
 _GZIP = b"\x1f\x8b"
 _INDEX = re.compile(r"\[(\d+)\]")
@@ -40,26 +49,50 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 def parse_query(request: Request, kind: type[S]) -> S:
     """Return the query string as a `kind`.  Raises `Rejected`, naming the parameter."""
-    items = request.query_params.multi_items()
-    given = dict(items)
-    if len(given) < len(items):
+    params, several = request.query_params, _several(kind)
+    given: dict[str, str | list[str]] = dict(params)
+    once = [name for name, _ in params.multi_items() if name not in several]
+    if len(once) > len(set(once)):
         raise Rejected("A query parameter is given more than once.", field="query")
+    given |= {name: params.getlist(name) for name in several & given.keys()}
     return _converted(given, kind, strict=False)
+
+
+@cache
+def _several(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the parameters that may be given more than once."""
+    fields = msgspec.structs.fields(kind)
+    return frozenset(f.encode_name for f in fields if get_origin(f.type) is list)
 
 
 async def parse_body(
     request: Request, kind: type[S], *, limit_bytes: int, timeout_s: float
 ) -> S:
-    """Return the JSON body as a `kind`; no body counts as an empty object."""
+    """Return the JSON body as a `kind`; no body counts as an empty object.
+
+    Raises `UnsupportedMediaType` for a body that says that it is something else.
+    """
     announced = request.headers.get("content-length")
     body = await read(
         request.receive, announced, limit_bytes=limit_bytes, timeout_s=timeout_s
     )
+    if body:
+        _check_media_type(request.headers.get("content-type"))
     try:
         parsed = strict_json.decode(body or b"{}", most_levels=MOST_LEVELS)
     except Rejected as error:
         raise Rejected(f"The body cannot be read. {error}", field="body") from error
     return _converted(parsed, kind, strict=True)
+
+
+def _check_media_type(content_type: str | None) -> None:
+    essence = (content_type or "").partition(";")[0].strip().lower()
+    if essence and not (essence in _JSON_TYPES or essence.endswith("+json")):
+        raise UnsupportedMediaType(
+            f"The body is said to be {shown(essence)}, and no file or form is taken "
+            "here: send JSON, with the Content-Type application/json.",
+            field="Content-Type",
+        )
 
 
 async def parse_form(

@@ -1,49 +1,39 @@
-"""What an endpoint is, and the one way in which every endpoint is answered.
+"""What an endpoint is, and what its handler is given and returns.
 
 An endpoint declares who may call it; there is no default, so nothing is open by
-omission.  Authorisation follows the matched route, never the text of a URL.  Handlers
-are plain functions: they run in a thread, with the body already parsed by its type.
+omission.  Handlers are plain functions: they run in a thread, with the body already
+parsed by its type.  How every endpoint is answered is told in `answering`.
 """
 
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-import anyio
 import msgspec
-from attrs import evolve, field, frozen
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from attrs import field, frozen
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from arena_core.application.history import parse_moment
-from arena_core.application.identity import REFUSAL, authenticate
+from arena_core.application.identity import REFUSAL
 from arena_core.application.session import Page, Paging
 from arena_core.application.use_cases import UseCases
-from arena_core.domain.errors import (
-    ArenaError,
-    Flaw,
-    Forbidden,
-    NotFound,
-    Rejected,
-    Unauthenticated,
-)
-from arena_core.domain.values import Caller, Role
+from arena_core.domain.errors import Flaw, NotFound, Rejected, Unauthenticated
+from arena_core.domain.values import LONGEST_NAME, Caller, Role
 from arena_core.entrypoints.http import bodies
-from arena_core.entrypoints.http.errors import problem
+from arena_core.entrypoints.http.preconditions import Versioned
 from arena_core.entrypoints.library import Arena
 
 EXTERNAL_USER = "x-external-user-id"
 JSON = "application/json"
 LONGEST_WAIT_S = 60.0
-POLL_S = 0.01
+"""What a caller may ask to wait for an answer."""
 NUMBERS = frozenset({"step"})
-"""The parameters of paths that are natural numbers; all others are ids."""
+"""The parameters of paths that are natural numbers; those that are not are ids."""
+TEXTS = frozenset({"organisation_id", "user"})
+"""The parameters of paths that are texts of somebody's choice."""
 _NATURAL = re.compile(r"[0-9]{1,18}")
 
 
@@ -73,13 +63,8 @@ class Listing(Past, kw_only=True):
             raise Rejected(
                 f"limit must be between 1 and {bodies.MOST_ITEMS}.", field="limit"
             )
-        if self.cursor is None:
-            return Paging(0, self.limit)
-        if not _NATURAL.fullmatch(self.cursor):
-            raise Rejected(
-                "cursor must be the next_cursor of an earlier answer.", field="cursor"
-            )
-        return Paging(int(self.cursor), self.limit)
+        # Whoever answers has opened the cursor: it is the position that it holds.
+        return Paging(int(self.cursor or 0), self.limit)
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,6 +106,8 @@ class Call:
     """How the caller reaches this API, without a trailing slash."""
     accept: str = ""
     """The media types that the caller says it takes."""
+    bearing: str | None = field(default=None, repr=False)
+    """The Authorization header, for what is public and looks at it by itself."""
 
 
 @frozen
@@ -138,6 +125,12 @@ class Reply:
     media_type: str = JSON
     """Of any other than JSON the resource is the body itself."""
     headers: Mapping[str, str] = field(factory=dict)
+    goes_on: "Callable[[Request, Again], Awaitable[Response]] | None" = None
+    """Makes the response, on the event loop, of what waits or has no end."""
+
+
+Again = Callable[[], Awaitable[Caller]]
+"""Authenticates and authorises the caller of a request once more."""
 
 
 def _never(query: object) -> str | None:
@@ -173,75 +166,25 @@ class Endpoint:
     """Of the body of a success."""
     form: bool = False
     """Whether the body is a form (application/x-www-form-urlencoded), not JSON."""
+    versioned: Versioned | None = None
+    """What its answers show, if that has an ETag."""
+    repeatable: bool = False
+    """Whether to do it twice is to do it once, without any Idempotency-Key."""
 
-    def route(self, arena: Arena) -> Route:
-        """Return the Starlette route that answers it."""
-        telemetry = arena.application.telemetry
+    @property
+    def takes_key(self) -> bool:
+        """Whether an Idempotency-Key counts: where something is made or ordered."""
+        return (
+            self.method == "POST"
+            and self.path.startswith("/api/v1/")
+            and isinstance(self.needs, Role)
+            and not (self.upload or self.form or self.repeatable)
+        )
 
-        async def answer(request: Request) -> Response:
-            try:
-                return await _answer(self, arena, request)
-            except Unauthenticated as error:
-                telemetry.refused(error.flaw)
-                return problem(error, self.path)
-            except ArenaError as error:
-                return problem(error, self.path)
-
-        async def timed(request: Request) -> Response:
-            begun = time.perf_counter()
-            status: int = HTTPStatus.INTERNAL_SERVER_ERROR
-            try:
-                response = await answer(request)
-                status = response.status_code
-            except ClientDisconnect:
-                status = HTTPStatus.BAD_REQUEST
-                raise
-            finally:
-                seconds = time.perf_counter() - begun
-                telemetry.handled(request.method, self.path, status, seconds)
-            return response
-
-        name = f"{self.method} {self.path}"
-        return Route(self.path, timed, methods=[self.method], name=name)
-
-
-async def _answer(endpoint: Endpoint, arena: Arena, request: Request) -> Response:
-    caller = await _caller(endpoint, arena, request)
-    query = bodies.parse_query(request, endpoint.query)
-    as_of = await run_in_threadpool(_moment, arena, query)
-    call = Call(
-        arena.on_behalf_of(caller, as_of=as_of),
-        _ids(request),
-        query,
-        base_url=base_url(arena, request),
-        accept=request.headers.get("accept", ""),
-    )
-    if endpoint.upload:
-        single = endpoint.single(query)
-        async with bodies.uploaded(request, arena, single) as folder:
-            # A body takes its time: the token may have been revoked meanwhile.
-            await _caller(endpoint, arena, request)
-            return await _finish(endpoint, evolve(call, body=folder))
-    parse = bodies.parse_form if endpoint.form else bodies.parse_body
-    body = await parse(
-        request,
-        endpoint.body,
-        limit_bytes=arena.settings.max_body_bytes,
-        timeout_s=arena.settings.body_timeout_s,
-    )
-    if endpoint.method != "GET":
-        await _caller(endpoint, arena, request)
-    return await _finish(endpoint, evolve(call, body=body))
-
-
-async def _finish(endpoint: Endpoint, call: Call) -> Response:
-    reply = await run_in_threadpool(endpoint.handle, call)
-    if reply.until is not None:
-        with anyio.move_on_after(min(reply.wait_s, LONGEST_WAIT_S)):
-            while (settled := await run_in_threadpool(reply.until)) is None:  # noqa: ASYNC110 -- another process may settle it
-                await anyio.sleep(POLL_S)
-            reply = settled
-    return encoded(reply)
+    @property
+    def takes_if_match(self) -> bool:
+        """Whether If-Match is compared with what is changed."""
+        return self.method != "GET" and self.versioned is not None and "{" in self.path
 
 
 def encoded(reply: Reply) -> Response:
@@ -256,24 +199,6 @@ def encoded(reply: Reply) -> Response:
     is_json = reply.media_type == JSON
     body = msgspec.json.encode(reply.resource) if is_json else reply.resource
     return Response(body, reply.status, headers, media_type=reply.media_type)
-
-
-async def _caller(endpoint: Endpoint, arena: Arena, request: Request) -> Caller:
-    if isinstance(endpoint.needs, Public):
-        return arena.anonymous
-    token = bearer(request.headers.get("authorization"))
-    caller = await run_in_threadpool(
-        authenticate,
-        arena.application.core,
-        token,
-        external_user=request.headers.get(EXTERNAL_USER),
-    )
-    if not caller.role.covers(endpoint.needs):
-        raise Forbidden(
-            f"This needs the role {endpoint.needs.value}; the token has the role "
-            f"{caller.role.value}."
-        )
-    return caller
 
 
 def bearer(header: str | None) -> str:
@@ -293,19 +218,23 @@ def base_url(arena: Arena, request: Request) -> str:
     return str(root).rstrip("/")
 
 
-def _moment(arena: Arena, query: object) -> int | None:
-    text = query.as_of if isinstance(query, Past) else None
-    if text is None:
-        return None
-    core = arena.application.core
-    return parse_moment(core.store, text, now=core.clock())
-
-
-def _ids(request: Request) -> dict[str, Any]:
+def path_ids(request: Request) -> dict[str, Any]:
+    """Return what the parameters of the path name.  Raises `NotFound`."""
     return {
-        name: _number(value) if name in NUMBERS else _id(value)
-        for name, value in request.path_params.items()
+        name: _parameter(name, value) for name, value in request.path_params.items()
     }
+
+
+def _parameter(name: str, value: str) -> object:
+    if name in NUMBERS:
+        return _number(value)
+    return _text(value) if name in TEXTS else _id(value)
+
+
+def _text(value: str) -> str:
+    if len(value) > LONGEST_NAME:
+        raise NotFound("There is nothing with this name: it is too long for one.")
+    return value
 
 
 def _number(value: str) -> int:

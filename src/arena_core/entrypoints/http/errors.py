@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from http import HTTPStatus
+from urllib.parse import quote
 
 import msgspec
 from attrs import frozen
@@ -23,18 +24,22 @@ from arena_core.domain.errors import (
     PreconditionRequired,
     RateLimited,
     Rejected,
+    StillRunning,
     StorageFull,
     TooLarge,
     TooSlow,
     Unauthenticated,
     Unavailable,
+    UnsupportedMediaType,
 )
+from arena_core.entrypoints.http import tracing
 
 log = logging.getLogger(__name__)
 
 STATUS: dict[type[ArenaError], HTTPStatus] = {
     Rejected: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidCursor: HTTPStatus.BAD_REQUEST,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     NotFound: HTTPStatus.NOT_FOUND,
@@ -80,6 +85,10 @@ class Problem:
     detail: str
     code: str
     errors: list[FieldError]
+    instance: str | None = None
+    """The path that was asked for."""
+    request_id: str | None = None
+    """By which the log of the server knows the request."""
 
 
 @frozen
@@ -117,12 +126,14 @@ def retry_after(error: ArenaError) -> str:
 def problem(error: ArenaError, path: str) -> Response:
     """Return the answer that `error` is to a request for `path`."""
     status = status_of(error)
+    if path.startswith(OPEN_INFERENCE) and status is HTTPStatus.UNPROCESSABLE_ENTITY:
+        status = HTTPStatus.BAD_REQUEST  # the one that the protocol has for it
     headers = {}
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="arena", error="invalid_token"'
     if isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = 'Bearer realm="arena", error="insufficient_scope"'
-    if isinstance(error, Unavailable | RateLimited):
+    if isinstance(error, Unavailable | RateLimited | StillRunning):
         headers["Retry-After"] = retry_after(error)
     if isinstance(error, TooSlow):
         headers["Connection"] = "close"  # or the rest would still be waited for
@@ -144,14 +155,20 @@ def respond(  # noqa: PLR0913 -- what an answer says
     headers: dict[str, str] | None = None,
 ) -> Response:
     """Return an error in the form that the clients of `path` understand."""
-    body: object = Problem(
-        "about:blank", status.phrase, status, detail, code, errors or []
+    body: dict[str, object] = msgspec.to_builtins(
+        Problem("about:blank", status.phrase, status, detail, code, errors or [])
     )
+    request = tracing.current()
+    if request is None:
+        del body["instance"], body["request_id"]
+    else:
+        body["instance"] = quote(request.path, errors="replace")[:LONGEST_DETAIL]
+        body["request_id"] = request.id
     media_type = PROBLEM
     if path.startswith(PLAIN):
-        body, media_type = Plain(detail, code), "application/json"
+        body, media_type = msgspec.to_builtins(Plain(detail, code)), "application/json"
     elif path.startswith(OPEN_INFERENCE):
-        body = {**msgspec.to_builtins(body), "error": detail}
+        body["error"] = detail
     return Response(
         msgspec.json.encode(body),
         status,

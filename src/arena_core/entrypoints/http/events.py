@@ -1,27 +1,54 @@
-"""/api/v1/events: the organisation's log, page by page."""
+"""/api/v1/events: the organisation's log, page by page or as it grows."""
 
+import re
+import time
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
+from urllib.parse import urlencode
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
 
+from arena_core.application.audit import Audit
+from arena_core.application.ports import Recorded
 from arena_core.application.resources import EventView
-from arena_core.domain.errors import Rejected
-from arena_core.domain.values import Role
+from arena_core.domain.errors import Conflict, Rejected
+from arena_core.domain.values import Caller, Role
+from arena_core.entrypoints.http import cloud_events, event_stream
 from arena_core.entrypoints.http.bodies import MOST_ITEMS
-from arena_core.entrypoints.http.endpoints import Call, Endpoint, Past, Reply
+from arena_core.entrypoints.http.endpoints import (
+    JSON,
+    LONGEST_WAIT_S,
+    Again,
+    Call,
+    Endpoint,
+    Past,
+    Reply,
+    encoded,
+)
+from arena_core.entrypoints.http.event_stream import EventStream, Following
+from arena_core.entrypoints.http.feed import Feed
 
 PATH = "/api/v1/events"
 LAST = 2**63 - 1
 """No position is greater."""
+_POSITION = re.compile(r"[0-9]{1,18}")
 
 
-class Feed(Past, kw_only=True):
-    """`after`: a position of the log; `stream`: the id of one aggregate."""
+class EventQuery(Past, kw_only=True):
+    """`after`: a position of the log; `stream`: the id of one aggregate.
+
+    `wait`: seconds to hold the answer until there is an event.
+    """
 
     after: int = 0
     limit: int = 100
     stream: UUID | None = None
+    wait: float = 0.0
 
 
 @frozen
@@ -33,16 +60,100 @@ class Events:
 
 
 def listed(call: Call) -> Reply:
-    query: Feed = call.query
+    query: EventQuery = call.query
     if not 1 <= query.limit <= MOST_ITEMS:
         raise Rejected(f"limit must be between 1 and {MOST_ITEMS}.", field="limit")
-    log = call.use.audit.log(after=min(max(query.after, 0), LAST), stream=query.stream)
-    events = list(islice(log, query.limit + 1))
-    shown = events[: query.limit]
-    more = len(events) > len(shown)
-    return Reply(Events(shown, shown[-1].position if more else None))
+    streams = event_stream.MEDIA_TYPE in call.accept
+    if not streams and not query.wait > 0:
+        return _reply(call, _page(call, query.after))
+    if query.as_of is not None:
+        raise Rejected(
+            "The past does not grow: leave as_of out, or do not wait.", field="as_of"
+        )
+    return Reply(None, goes_on=partial(_stream if streams else _awaited, call))
+
+
+def _page(call: Call, after: int) -> Events:
+    limit: int = call.query.limit
+    log = call.use.audit.log(after=_bounded(after), stream=call.query.stream)
+    events = list(islice(log, limit + 1))
+    shown = events[:limit]
+    return Events(shown, shown[-1].position if len(events) > limit else None)
+
+
+def _reply(call: Call, page: Events) -> Reply:
+    if cloud_events.BATCH not in call.accept:
+        return Reply(page)
+    source = call.base_url + PATH
+    following = None
+    if page.next_after is not None:
+        asked = {"after": page.next_after, "limit": call.query.limit}
+        if call.query.stream is not None:
+            asked["stream"] = call.query.stream
+        following = f"{source}?{urlencode(asked)}"
+    return cloud_events.reply(page.items, source, following)
+
+
+async def _awaited(call: Call, request: Request, again: Again) -> Response:
+    """Answer once there is an event, or without any at the end of the time."""
+    feed: Feed = request.app.state.feed
+    store = call.use.session.core.store
+    after = call.query.after
+    until_s = time.monotonic() + min(call.query.wait, LONGEST_WAIT_S)
+    async with feed.followed(request.receive) as follower:
+        while True:
+            follower.ready()
+            head = await run_in_threadpool(store.head)
+            page = await run_in_threadpool(_page, call, after)
+            left_s = until_s - time.monotonic()
+            if page.items or left_s <= 0 or follower.is_gone or feed.is_over:
+                break
+            after = max(after, head)
+            await follower.sleep(left_s)
+    if await again() != call.use.session.caller:
+        raise Conflict("What you may see has changed while you waited: ask again.")
+    return encoded(_reply(call, page))
+
+
+async def _stream(call: Call, request: Request, again: Again) -> Response:
+    """Answer with what there is, and with whatever comes."""
+    feed: Feed = request.app.state.feed
+    session, stream = call.use.session, call.query.stream
+
+    def show(caller: Caller, page: Sequence[Recorded]) -> Sequence[EventView]:
+        wanted = (r for r in page if stream in (None, r.stream))
+        return Audit(evolve(session, caller=caller)).shown(wanted)
+
+    after = _last_seen(request.headers.get("last-event-id"), call.query.after)
+    following = Following(session.core.store, _bounded(after), show, again, PATH)
+    return EventStream(following, feed, feed.join())
+
+
+def _last_seen(header: str | None, after: int) -> int:
+    """Return where to go on: who comes back says so in a header, and not anew."""
+    if not header:
+        return after
+    if not _POSITION.fullmatch(header):
+        raise Rejected(
+            "Last-Event-ID must be the id of an event of this stream.",
+            field="Last-Event-ID",
+        )
+    return int(header)
+
+
+def _bounded(after: int) -> int:
+    return min(max(after, 0), LAST)
 
 
 ENDPOINTS = (
-    Endpoint("GET", PATH, listed, Role.VIEWER, "Read the log", Events, query=Feed),
+    Endpoint(
+        "GET",
+        PATH,
+        listed,
+        Role.VIEWER,
+        "Read or follow the log",
+        Events,
+        query=EventQuery,
+        media_types=(JSON, event_stream.MEDIA_TYPE, cloud_events.BATCH),
+    ),
 )

@@ -31,8 +31,10 @@ from arena_core.entrypoints.http.endpoints import (
     Past,
     Reply,
 )
+from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/experiments"
+EXPERIMENT = Versioned("experiment")
 Families = Literal["rl", "supervised", "latent", "llm"]
 
 
@@ -245,9 +247,17 @@ ENDPOINTS = (
         ExperimentView,
         body=ExperimentCreation,
         status=HTTPStatus.CREATED,
+        versioned=EXPERIMENT,
     ),
     Endpoint(
-        "GET", ONE, show, Role.VIEWER, "Show an experiment", ExperimentView, query=Past
+        "GET",
+        ONE,
+        show,
+        Role.VIEWER,
+        "Show an experiment",
+        ExperimentView,
+        query=Past,
+        versioned=EXPERIMENT,
     ),
     Endpoint(
         "PATCH",
@@ -257,8 +267,17 @@ ENDPOINTS = (
         "Rename, or configure a Draft",
         ExperimentView,
         body=ExperimentEdit,
+        versioned=EXPERIMENT,
     ),
-    Endpoint("DELETE", ONE, delete, Role.MEMBER, "Delete an experiment", Nothing),
+    Endpoint(
+        "DELETE",
+        ONE,
+        delete,
+        Role.MEMBER,
+        "Delete an experiment",
+        Nothing,
+        versioned=EXPERIMENT,
+    ),
     Endpoint(
         "GET",
         ONE + "/metrics",
@@ -277,6 +296,7 @@ ENDPOINTS = (
         PointsRecorded,
         body=Points,
         status=HTTPStatus.CREATED,
+        repeatable=True,
     ),
     Endpoint(
         "GET",

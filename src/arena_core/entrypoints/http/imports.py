@@ -14,8 +14,10 @@ from arena_core.entrypoints.http.endpoints import (
     Past,
     Reply,
 )
+from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/imports"
+IMPORT = Versioned("import")
 OF_EXPERIMENT = "/api/v1/experiments/{experiment_id}/imports"
 ONE = PATH + "/{import_id}"
 
@@ -58,6 +60,7 @@ ENDPOINTS = (
         "Show an import: its status, what is being done, why it failed",
         ImportView,
         query=Past,
+        versioned=IMPORT,
     ),
     Endpoint(
         "DELETE",
@@ -66,5 +69,6 @@ ENDPOINTS = (
         Role.MEMBER,
         "Cancel an import that has not ended; it stays in the list",
         ImportView,
+        versioned=IMPORT,
     ),
 )

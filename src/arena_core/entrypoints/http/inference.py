@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from arena_core.application import raw_arrays
 from arena_core.application.batching import Job
 from arena_core.application.identity import REFUSAL, authenticate
 from arena_core.application.inference import VERBS, Answer
@@ -36,7 +37,7 @@ from arena_core.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from arena_core.domain.values import Role
+from arena_core.domain.values import Caller, Role
 from arena_core.entrypoints.http import bodies
 from arena_core.entrypoints.http.asking import RAW_ARRAYS, Asking, read_head
 from arena_core.entrypoints.http.endpoints import EXTERNAL_USER, bearer
@@ -47,6 +48,7 @@ from arena_core.entrypoints.http.errors import (
     retry_after,
     status_of,
 )
+from arena_core.entrypoints.http.failures import FailedAuthentications
 from arena_core.entrypoints.http.lanes import Lane, Lanes, clock, headers_of, outcome_of
 from arena_core.entrypoints.library import Arena
 
@@ -78,6 +80,10 @@ class DataPlane:
 
     def __init__(self, arena: Arena) -> None:
         self.settings = arena.settings
+        self.failures = FailedAuthentications(
+            arena.settings.failed_auth_rate / arena.settings.workers,
+            arena.application.telemetry,
+        )
         self._arena = arena
         self._registry = arena.application.registry
         self._telemetry = arena.application.telemetry
@@ -92,7 +98,7 @@ class DataPlane:
         except Exception:  # noqa: BLE001 -- what nobody has foreseen is not for callers
             log.exception("Defect in the data plane")
             reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, _detail(HIDDEN))
-        await _send(send, reply)
+        await send_reply(send, reply)
 
     @staticmethod
     def serves(scope: Scope) -> bool:
@@ -131,17 +137,21 @@ class DataPlane:
         try:
             live = self._registry.live(deployment_id)
             if live is None:
-                live = await self._arriving(deployment_id)
+                live = await self.arriving(deployment_id)
             return await self._of(live, verb, scope, receive)
         except ArenaError as error:
-            self._count(live, verb, error)
-            return refusal(error, () if live is None else headers_of(live))
+            judged = self.judge(error, scope, live, verb)
+            return refusal(judged, () if live is None else headers_of(live))
 
-    def _count(self, live: Live | None, verb: str, error: ArenaError) -> None:
+    def judge(
+        self, error: ArenaError, scope: Scope, live: Live | None, verb: str
+    ) -> ArenaError:
+        """Count a request that was refused before it had a lane; return the answer."""
         if isinstance(error, Unauthenticated):
-            self._telemetry.refused(error.flaw)
+            error = self.failures.judge(error, scope)
         if live is not None and verb in VERBS:
             self._telemetry.of(live, verb).answered(outcome_of(error), 0.0)
+        return error
 
     async def _of(self, live: Live, verb: str, scope: Scope, receive: Receive) -> Reply:
         if verb == "status":
@@ -153,7 +163,7 @@ class DataPlane:
                 return _wrong_method(live, b"POST")
             return await self._call(live, verb, scope, receive)
         if verb.partition("/")[0] in LANGUAGE_MODEL_VERBS:
-            await self._authorise(live, scope)
+            await self.authorise(live, scope)
             raise Rejected("This deployment is no language model.")
         raise NotFound(GONE)
 
@@ -161,37 +171,41 @@ class DataPlane:
         self, live: Live, verb: str, scope: Scope, receive: Receive
     ) -> Reply:
         begun = clock()
-        await self._authorise(live, scope)
-        asking = self._asking(str(live.deployment_id), verb, scope)
+        await self.authorise(live, scope)
+        asking = self.asking(str(live.deployment_id), verb, scope)
+        live, body = await self.received(live, asking, scope, receive, begun)
+        lane = self.lanes().of(live, asking)
+        return reply_of(await answered(lane, asking, body, begun), lane.headers)
+
+    async def received(
+        self, live: Live, asking: Asking, scope: Scope, receive: Receive, begun: float
+    ) -> tuple[Live, bytes]:
+        """Return who answers, and the body of a request that was authorised.
+
+        It is read only if there is a prospect of answering in time.
+        """
         lanes = self.lanes()
         lanes.limit(asking, begun)
         lane = lanes.of(live, asking)
-        deadline = lane.deadline(asking, begun)
-        lane.batcher.admit(begun, deadline)
+        lane.batcher.admit(begun, lane.deadline(asking, begun))
         try:
             body = await bodies.read(
                 receive,
-                _header(scope, b"content-length"),
+                header_of(scope, b"content-length"),
                 limit_bytes=self.settings.max_body_bytes,
                 timeout_s=self.settings.body_timeout_s,
             )
             # A body takes its time: the key may have been rotated meanwhile, the
             # weights replaced, or all of it taken off.
             live = self._registry.live(asking.deployment_id) or (
-                await self._arriving(asking.deployment_id)
+                await self.arriving(asking.deployment_id)
             )
-            await self._authorise(live, scope)
+            await self.authorise(live, scope)
         finally:
             lane.batcher.withdraw()
-        lane = lanes.of(live, asking)
-        lane.batcher.promise()
-        if asking.timeout_s is None:
-            deadline = lane.deadline(asking, clock())
-        answer = await _answered(lane, asking, body, deadline)
-        lane.answered(answer, clock() - begun)
-        return reply_of(answer, lane.headers)
+        return live, body
 
-    def _asking(self, deployment_id: str, verb: str, scope: Scope) -> Asking:
+    def asking(self, deployment_id: str, verb: str, scope: Scope) -> Asking:
         """Return what a head says; one that has come before is not read again."""
         head = (deployment_id, verb, scope["query_string"], *scope["headers"])
         asking = self._known.get(head)
@@ -203,33 +217,42 @@ class DataPlane:
             self._known[head] = asking
         return asking
 
-    async def _authorise(self, live: Live, scope: Scope) -> None:
-        header = _header(scope, b"authorization")
+    async def authorise(self, live: Live, scope: Scope) -> Caller | None:
+        """Return who asks; None: whoever bears the key of the deployment.
+
+        Raises `Unauthenticated`, or `Forbidden` for who may not call it.
+        """
+        header = header_of(scope, b"authorization")
         if header is not None and _equal(header, live.authorization):
-            return
+            return None
         token = bearer(header)
         if token.startswith(PREFIX):
             self._check_key(live, token)
-            return
-        caller = await run_in_threadpool(
-            authenticate,
-            self._arena.application.core,
-            token,
-            external_user=_header(scope, EXTERNAL_USER.encode()),
-        )
+            return None
+        caller = await self.caller(token, scope)
         foreign = caller.organisation != live.organisation
         if foreign or not caller.role.covers(Role.MEMBER):
             raise Forbidden(FOREIGN)
+        return caller
+
+    async def caller(self, token: str, scope: Scope) -> Caller:
+        """Return who bears an access token.  Raises `Unauthenticated`."""
+        return await run_in_threadpool(
+            authenticate,
+            self._arena.application.core,
+            token,
+            external_user=header_of(scope, EXTERNAL_USER.encode()),
+        )
 
     def _check_key(self, live: Live, token: str) -> None:
         if _equal(token, live.key):
             return
-        other = self._registry.live(_deployment_in(token))
+        other = self._registry.live(deployment_in(token))
         if other is not None and _equal(token, other.key):
             raise Forbidden(FOREIGN)
         raise Unauthenticated(REFUSAL)
 
-    async def _arriving(self, deployment_id: str) -> Live:
+    async def arriving(self, deployment_id: str) -> Live:
         """Return what is Deployed and about to answer here, or raise why nothing is.
 
         Between the event that says Connected and this process's answering for it
@@ -263,7 +286,7 @@ class DataPlane:
         return str(state.id)
 
 
-def _header(scope: Scope, name: bytes) -> str | None:
+def header_of(scope: Scope, name: bytes) -> str | None:
     """Return the first header of that name; cheaper than a mapping of all."""
     for found, value in scope["headers"]:
         if found == name:
@@ -272,19 +295,25 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def _answered(lane: Lane, asking: Asking, body: bytes, deadline: float) -> Answer:
+async def answered(lane: Lane, asking: Asking, body: bytes, begun: float) -> Answer:
+    """Return what comes of a request that was received, and count it."""
     future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     def done(answer: Answer) -> None:
         if not future.done():
             future.set_result(answer)
 
-    job = Job(done, deadline)
+    lane.batcher.promise()
+    # Who has named no deadline is not charged for the way of the body.
+    asked = clock() if asking.timeout_s is None else begun
+    job = Job(done, lane.deadline(asking, asked))
     lane.begin(job, asking, body)
     try:
-        return await future
+        answer = await future
     finally:
         job.is_wanted = False
+    lane.answered(answer, clock() - begun)
+    return answer
 
 
 def reply_of(answer: Answer, headers: Headers) -> Reply:
@@ -293,7 +322,10 @@ def reply_of(answer: Answer, headers: Headers) -> Reply:
         return refusal(answer, headers)
     if isinstance(answer, bytes):
         return Reply(HTTPStatus.OK, answer, (JSON, *headers))
-    named = (b"arena-arrays", answer.names.encode())
+    try:
+        named = (b"arena-arrays", raw_arrays.header(answer).encode())
+    except Rejected as error:
+        return refusal(error, headers)
     return Reply(HTTPStatus.OK, answer.body, (RAW, named, *headers))
 
 
@@ -327,14 +359,14 @@ def _equal(token: str, key: str) -> bool:
     return hmac.compare_digest(token.encode(), key.encode())
 
 
-def _deployment_in(key: str) -> str:
+def deployment_in(key: str) -> str:
     """Return the deployment that a key says it is for."""
     with suppress(ValueError, IndexError):
         return str(UUID(hex=key.split("_")[2]))
     return ""
 
 
-async def _send(send: Send, reply: Reply) -> None:
+async def send_reply(send: Send, reply: Reply) -> None:
     headers = [
         (b"content-length", str(len(reply.body)).encode()),
         *reply.headers,

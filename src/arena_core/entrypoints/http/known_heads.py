@@ -11,9 +11,11 @@ import httptools
 
 from arena_core.domain.errors import ArenaError
 from arena_core.entrypoints.http.asking import Asking, read_head
+from arena_core.entrypoints.http.hosts import Hosts
 
 LONGEST_HEAD = 4096
 MOST_HEADS = 4096
+ROOT = "/inference/"
 _TARGET = re.compile(
     rb"/inference/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(get_action|predict)"
     rb"(?:\?([!$-~]*))?"
@@ -36,19 +38,21 @@ _OTHERWISE = frozenset(
 class KnownHeads:
     """Remembers what heads say.  Bounded: what is beyond it is parsed again."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
         self._known: dict[bytes, Asking | None] = {}
 
     def read(self, head: bytes) -> Asking | None:
         """Return what a head says, without the empty line that ends it.
 
         None unless it is a whole HTTP/1.1 POST to the data plane, with a body of a
-        length that it names, and wants the connection to be kept.
+        length that it names, wants the connection to be kept, and has a host and
+        an origin that are answered.
         """
         try:
             return self._known[head]
         except KeyError:
-            asking = None if len(head) > LONGEST_HEAD else _parsed(head)
+            asking = None if len(head) > LONGEST_HEAD else _parsed(head, self._hosts)
         if len(head) <= LONGEST_HEAD:
             if len(self._known) >= MOST_HEADS:
                 self._known.clear()
@@ -56,7 +60,7 @@ class KnownHeads:
         return asking
 
 
-def _parsed(head: bytes) -> Asking | None:
+def _parsed(head: bytes, hosts: Hosts) -> Asking | None:
     found = _Parsing()
     parser = httptools.HttpRequestParser(found)
     try:
@@ -69,6 +73,8 @@ def _parsed(head: bytes) -> Asking | None:
     target = _TARGET.fullmatch(found.target)
     length = found.length()
     if target is None or length is None:
+        return None
+    if hosts.objection("POST", ROOT, found.headers) is not None:
         return None
     deployment_id, verb, query = target.groups(default=b"")
     try:
@@ -107,5 +113,4 @@ class _Parsing:
         if said.get(b"connection", b"keep-alive").lower() != b"keep-alive":
             return None
         length = said.get(b"content-length", b"")
-        has_host = b"host" in said
-        return int(length) if has_host and _LENGTH.fullmatch(length) else None
+        return int(length) if _LENGTH.fullmatch(length) else None

@@ -165,7 +165,7 @@ class Lanes:
         lane = self._lanes.get(asking.lane)
         if lane is None or lane.live is not live:
             self._forget()
-            lane = self._lanes[asking.lane] = self._new(live, asking.verb)
+            lane = self._lanes[asking.lane] = self.new(live, asking.verb)
         return lane
 
     def limit(self, asking: Asking, now: float) -> None:
@@ -197,7 +197,8 @@ class Lanes:
             if live.get(name[0]) is lane.live
         }
 
-    def _new(self, live: Live, verb: Verb) -> Lane:
+    def new(self, live: Live, verb: Verb) -> Lane:
+        """Return a lane that is the caller's: of what need not be live any more."""
         meter = self._telemetry.of(live, verb.name)
         batcher = self._batcher(live.model, meter)
         return Lane(live, verb, batcher, meter, self._settings)

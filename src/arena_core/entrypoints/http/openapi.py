@@ -1,32 +1,34 @@
-"""/openapi.json: OpenAPI 3.1, made from the very table that answers requests."""
+"""/openapi.json: OpenAPI 3.1, made from the very table that answers requests.
+
+What is not in that table, the data plane, is described by hand in `openapi_inference`.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from arena_core.domain.values import Role
+from arena_core.domain.values import LONGEST_NAME, Role
+from arena_core.entrypoints.http import openapi_inference, openapi_responses
 from arena_core.entrypoints.http.endpoints import (
     NUMBERS,
+    TEXTS,
     Endpoint,
     Listing,
     ListOf,
     Nothing,
     Past,
 )
-from arena_core.entrypoints.http.errors import Problem
+from arena_core.entrypoints.http.errors import Plain, Problem
 
+FORM = "application/x-www-form-urlencoded"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _REF = "#/components/schemas/{name}"
-_AUTHENTICATED = {
-    "401": "The credential is missing, unknown, rotated or revoked",
-    "403": "The role does not allow it",
-}
 
 
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """Return the OpenAPI document of `endpoints`."""
+    """Return the OpenAPI document of `endpoints` and of the data plane."""
     types = _types(endpoints)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     by_type = dict(zip(types, schemas, strict=True))
@@ -42,16 +44,16 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
             "summary": "Trained checkpoints become agents that answer, with a history.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": paths,
+        "paths": {**paths, **openapi_inference.PATHS},
         "components": {
-            "schemas": components,
+            "schemas": {**components, **openapi_inference.SCHEMAS},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
 def _types(endpoints: Sequence[Endpoint]) -> list[Any]:
-    types: list[Any] = [Problem, Nothing, Past, Listing]
+    types: list[Any] = [Problem, Plain, Nothing, Past, Listing]
     for endpoint in endpoints:
         answer = endpoint.answer
         carried = answer.item if isinstance(answer, ListOf) else answer
@@ -63,32 +65,43 @@ def _types(endpoints: Sequence[Endpoint]) -> list[Any]:
 
 
 def _operation(
-    endpoint: Endpoint, by_type: dict[Any, Any], components: dict[str, Any]
+    endpoint: Endpoint, by_type: Mapping[Any, Any], components: Mapping[str, Any]
 ) -> dict[str, Any]:
     query = components[endpoint.query.__name__]
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": _operation_id(endpoint),
-        "parameters": [*_path_parameters(endpoint), *_query_parameters(query)],
-        "responses": _responses(endpoint, by_type),
+        "tags": [_tag(endpoint.path)],
+        "parameters": [
+            *_path_parameters(endpoint),
+            *_query_parameters(query),
+            *_header_parameters(endpoint),
+        ],
+        "responses": openapi_responses.of(endpoint, by_type),
     }
     if isinstance(endpoint.needs, Role):
         operation["security"] = [{"token": []}]
+    body = _request_body(endpoint, by_type, components)
+    if body is not None:
+        operation["requestBody"] = body
+    return operation
+
+
+def _request_body(
+    endpoint: Endpoint, by_type: Mapping[Any, Any], components: Mapping[str, Any]
+) -> dict[str, Any] | None:
     if endpoint.upload:
         tar = {"schema": {"type": "string", "format": "binary"}}
         kinds = ("application/x-tar", "application/octet-stream")
-        operation["requestBody"] = {
-            "required": True,
-            "content": dict.fromkeys(kinds, tar),
-        }
-    elif endpoint.body is not Nothing:
-        schema = {"schema": by_type[endpoint.body]}
-        required = bool(components[endpoint.body.__name__].get("required"))
-        operation["requestBody"] = {
-            "required": required,
-            "content": {"application/json": schema},
-        }
-    return operation
+        return {"required": True, "content": dict.fromkeys(kinds, tar)}
+    if endpoint.body is Nothing:
+        return None
+    kind = FORM if endpoint.form else "application/json"
+    required = bool(components[endpoint.body.__name__].get("required"))
+    return {
+        "required": required,
+        "content": {kind: {"schema": by_type[endpoint.body]}},
+    }
 
 
 def _operation_id(endpoint: Endpoint) -> str:
@@ -96,21 +109,49 @@ def _operation_id(endpoint: Endpoint) -> str:
     return "_".join([endpoint.method.lower(), *words])
 
 
+def _tag(path: str) -> str:
+    """Return what an address is about: the part after the prefix of its family."""
+    named = re.sub(r"^/api/(cli/v1|v1|users)/|^/realms/.*/", "", path)
+    return re.split(r"[/.]", named.strip("/"), maxsplit=1)[0]
+
+
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     return [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "integer"}
-            if name in NUMBERS
-            else {"type": "string", "format": "uuid"},
-        }
+        {"name": name, "in": "path", "required": True, "schema": _of_path(name)}
         for name in _PARAMETER.findall(endpoint.path)
     ]
 
 
-def _query_parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_path(name: str) -> dict[str, Any]:
+    if name in NUMBERS:
+        return {"type": "integer", "minimum": 0}
+    if name in TEXTS:
+        return {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
+    return {"type": "string", "format": "uuid"}
+
+
+def _header_parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+    if endpoint.takes_key:
+        yield _header(
+            "Idempotency-Key", "Under one key it is done once, within 24 hours"
+        )
+    if endpoint.takes_if_match:
+        yield _header("If-Match", "The ETag of what is to be changed")
+    if endpoint.method == "GET" and isinstance(endpoint.needs, Role):
+        yield _header("If-None-Match", "The ETag of what is there already: 304 then")
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+def _query_parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     required = schema.get("required", [])
     return [
         {
@@ -121,42 +162,3 @@ def _query_parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for name, described in schema["properties"].items()
     ]
-
-
-def _responses(endpoint: Endpoint, by_type: dict[Any, Any]) -> dict[str, Any]:
-    answers = {endpoint.status: endpoint.answer}
-    if endpoint.also is not None:
-        answers[endpoint.also] = endpoint.also_answer or endpoint.answer
-    responses = {
-        str(int(status)): {
-            "description": endpoint.summary,
-            "content": {
-                media_type: {"schema": _answer(answer, by_type)}
-                for media_type in endpoint.media_types
-            },
-        }
-        for status, answer in answers.items()
-    }
-    responses["default"] = _problem(by_type)
-    if isinstance(endpoint.needs, Role):
-        for status, description in _AUTHENTICATED.items():
-            responses[status] = {**_problem(by_type), "description": description}
-    return responses
-
-
-def _answer(answer: object, by_type: dict[Any, Any]) -> dict[str, Any]:
-    if not isinstance(answer, ListOf):
-        schema: dict[str, Any] = by_type[answer]
-        return schema
-    items = {"type": "array", "items": by_type[answer.item]}
-    cursor = {"type": ["string", "null"]}
-    return {
-        "type": "object",
-        "required": ["items", "next_cursor"],
-        "properties": {"items": items, "next_cursor": cursor},
-    }
-
-
-def _problem(by_type: dict[Any, Any]) -> dict[str, Any]:
-    content = {"application/problem+json": {"schema": by_type[Problem]}}
-    return {"description": "What is wrong, and what to do", "content": content}

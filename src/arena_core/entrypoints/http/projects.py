@@ -17,8 +17,10 @@ from arena_core.entrypoints.http.endpoints import (
     Past,
     Reply,
 )
+from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/projects"
+PROJECT = Versioned("project")
 
 
 class ProjectCreation(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,8 +91,18 @@ ENDPOINTS = (
         ProjectView,
         body=ProjectCreation,
         status=HTTPStatus.CREATED,
+        versioned=PROJECT,
     ),
-    Endpoint("GET", ONE, show, Role.VIEWER, "Show a project", ProjectView, query=Past),
+    Endpoint(
+        "GET",
+        ONE,
+        show,
+        Role.VIEWER,
+        "Show a project",
+        ProjectView,
+        query=Past,
+        versioned=PROJECT,
+    ),
     Endpoint(
         "PATCH",
         ONE,
@@ -99,6 +111,7 @@ ENDPOINTS = (
         "Rename or describe",
         ProjectView,
         body=ProjectEdit,
+        versioned=PROJECT,
     ),
     Endpoint(
         "DELETE",
@@ -107,5 +120,6 @@ ENDPOINTS = (
         Role.MEMBER,
         "Delete a project and its experiments",
         Nothing,
+        versioned=PROJECT,
     ),
 )

@@ -21,6 +21,7 @@ from arena_core.application.batching import Job
 from arena_core.application.inference import Answer
 from arena_core.domain.errors import ArenaError, TooSlow
 from arena_core.entrypoints.http import bodies
+from arena_core.entrypoints.http.hosts import Hosts
 from arena_core.entrypoints.http.inference import (
     JSON,
     DataPlane,
@@ -351,14 +352,14 @@ class Protocol(HttpToolsProtocol):
         return cycle is None or cycle.response_complete  # it is the newest of all
 
 
-def protocol_of(plane: DataPlane) -> type[Protocol]:
+def protocol_of(plane: DataPlane, hosts: Hosts) -> type[Protocol]:
     """Return the class of a server's connections."""
 
     class Connection(Protocol):
         pass
 
     Connection.plane = plane
-    Connection.heads = KnownHeads()
+    Connection.heads = KnownHeads(hosts)
     Connection.body_timeout_s = plane.settings.body_timeout_s
     Connection.most_body_bytes = min(MOST_BODY_BYTES, plane.settings.max_body_bytes)
     return Connection

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from arena_core.entrypoints.http.app import App
+from arena_core.entrypoints.settings import Tls
 
 if TYPE_CHECKING:
     from arena_core.entrypoints.http.protocol import Protocol
@@ -42,7 +43,10 @@ class Server(uvicorn.Server):
     Calls to the data plane of an app that `build_app` made do not go through all of it.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, tls: Tls | None = None
+    ) -> None:
+        self._feed = app.feed if isinstance(app, App) else None
         self._protocol = _protocol(app)
         self._is_frozen = False
         super().__init__(
@@ -52,12 +56,14 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 log_level="warning",
+                log_config=None,  # whoever runs it says where its lines go
                 # Each would be paid on every request, and small policies are quick.
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=DRAIN_S,
                 timeout_keep_alive=KEEP_ALIVE_S,
+                **_tls_options(tls),
             )
         )
         self._listener = listener
@@ -89,6 +95,8 @@ class Server(uvicorn.Server):
 
     def drain(self) -> None:
         """Take no more connections, answer what is being asked, and return."""
+        if self._feed is not None:
+            self._feed.end()
         self.should_exit = True
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -101,7 +109,7 @@ class Server(uvicorn.Server):
         thread.start()
         host, port = self._listener.getsockname()[:2]
         try:
-            yield f"http://{host}:{port}"
+            yield f"{'https' if self.config.is_ssl else 'http'}://{host}:{port}"
         finally:
             self.drain()
             thread.join()
@@ -113,4 +121,16 @@ def _protocol(app: ASGIApp) -> "type[Protocol] | None":
         return None
     from arena_core.entrypoints.http.protocol import protocol_of  # noqa: PLC0415 -- needs that parser
 
-    return protocol_of(app.data_plane)
+    return protocol_of(app.data_plane, app.hosts)
+
+
+def _tls_options(tls: Tls | None) -> dict[str, Any]:
+    """Return what uvicorn is to be given; the ciphers are those of Python."""
+    if tls is None:
+        return {}
+    return {
+        "ssl_certfile": tls.certificate,
+        "ssl_keyfile": tls.key,
+        "ssl_keyfile_password": tls.password,
+        "ssl_ciphers": None,
+    }

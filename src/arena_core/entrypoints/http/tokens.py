@@ -8,8 +8,8 @@ from uuid import UUID
 import msgspec
 from attrs import field, frozen
 
-from arena_core.application.identity import Issued
 from arena_core.application.resources import TokenView
+from arena_core.application.tokens import Issued
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.endpoints import (
     Call,
@@ -20,14 +20,22 @@ from arena_core.entrypoints.http.endpoints import (
     Nothing,
     Reply,
 )
+from arena_core.entrypoints.http.fields import Name
 
 PATH = "/api/v1/tokens"
 
 
 class TokenCreation(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    user: str
-    role: Literal["viewer", "member", "manager"] = "member"
+    """`role`: what it may do at most.
+
+    Left out, it is all that who issues it to themself may do, and `member` of a key of
+    the organisation.
+    """
+
+    name: Name
+    user: Name | None = None
+    """Of a personal token: oneself, which may be left out."""
+    role: Literal["viewer", "member", "manager"] | None = None
     kind: Literal["pat", "org"] = "pat"
 
 
@@ -83,13 +91,14 @@ def revoke(call: Call) -> Reply:
     return Reply({})
 
 
+# Whose token it is decides who may do what with it: see `application.tokens`.
 ENDPOINTS = (
     Endpoint(
         "GET",
         PATH,
         listed,
-        Role.MANAGER,
-        "List the live tokens",
+        Role.VIEWER,
+        "List one's own live token, or all, to managers",
         ListOf(TokenView),
         query=Listing,
     ),
@@ -97,7 +106,7 @@ ENDPOINTS = (
         "POST",
         PATH,
         create,
-        Role.MANAGER,
+        Role.VIEWER,
         "Issue a token; its text is shown this once",
         TokenWithSecret,
         body=TokenCreation,
@@ -107,7 +116,7 @@ ENDPOINTS = (
         "POST",
         PATH + "/{token_id}/rotate",
         rotate,
-        Role.MANAGER,
+        Role.VIEWER,
         "Give a token a new secret; the old one is dead at once",
         TokenWithSecret,
     ),
@@ -115,7 +124,7 @@ ENDPOINTS = (
         "DELETE",
         PATH + "/{token_id}",
         revoke,
-        Role.MANAGER,
+        Role.VIEWER,
         "Revoke a token for ever",
         Nothing,
     ),

@@ -1,0 +1,69 @@
+"""/api/cli/v1/experiments/metrics: their names as JSON, or the points as CSV."""
+
+import re
+from typing import Annotated
+
+import msgspec
+from attrs import frozen
+
+from arena_core.application import metric_tables
+from arena_core.domain.values import Role
+from arena_core.entrypoints.http.endpoints import JSON, Call, Endpoint, Past, Reply
+from arena_core.entrypoints.http.fields import Name
+
+PATH = "/api/cli/v1/experiments/metrics"
+CSV = "text/csv"
+LONGEST_FILE_NAME = 100
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+class MetricsQuery(Past, kw_only=True):
+    """With `preview_rows` the answer is CSV: `metric` says which columns, if not all.
+
+    `project` is the name of one; of several experiments the one that changed last.
+    """
+
+    experiment_name: Name
+    project: Name | None = None
+    details: bool = False
+    preview_rows: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    metric: list[str] = msgspec.field(default_factory=list)
+
+
+@frozen
+class MetricDetails:
+    experiment_id: str
+    metrics: list[str]
+
+
+def show(call: Call) -> Reply:
+    query: MetricsQuery = call.query
+    found = call.use.experiments.look_up(query.experiment_name, project=query.project)
+    points = call.use.experiments.metrics(found.id)
+    if query.preview_rows is not None:
+        table = metric_tables.as_csv(
+            points, columns=query.metric, rows=query.preview_rows
+        )
+        return Reply(table.encode(), media_type=CSV, headers=_attachment(found.name))
+    names = metric_tables.names_of(points)
+    return Reply(MetricDetails(str(found.id), names) if query.details else names)
+
+
+def _attachment(name: str) -> dict[str, str]:
+    """Return the header that names the file, which is safe to be written anywhere."""
+    plain = _UNSAFE.sub("_", name)[:LONGEST_FILE_NAME]
+    return {"Content-Disposition": f'attachment; filename="{plain}_metrics.csv"'}
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        PATH,
+        show,
+        Role.VIEWER,
+        "List what an experiment has measured, or show it as a table",
+        list[str] | MetricDetails,
+        query=MetricsQuery,
+        media_types=(JSON, CSV),
+    ),
+)

@@ -1,0 +1,88 @@
+"""Metrics as CSV, read back by the standard library's own reader."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arena_core import MetricPoint
+from arena_core.application.metric_tables import as_csv, names_of
+from arena_core.domain.errors import Rejected
+from unit.spec import assert_plain
+
+POINTS = [
+    MetricPoint(10, "fitness", 2.5),
+    MetricPoint(10, "score", 1.0),
+    MetricPoint(20, "score", -1e-7),
+    MetricPoint(30, "fitness", 4.0),
+]
+
+
+def rows(text):
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_each_step_has_a_row_and_each_metric_a_column():
+    assert as_csv(POINTS) == ("step,fitness,score\n10,2.5,1.0\n20,,-1e-07\n30,4.0,\n")
+
+
+def test_only_the_columns_that_are_asked_for_come_in_that_order():
+    asked = as_csv(POINTS, columns=["score", "fitness", "score"])
+    assert rows(asked)[:2] == [["step", "score", "fitness"], ["10", "1.0", "2.5"]]
+
+
+def test_a_step_at_which_nothing_of_that_was_measured_has_no_row():
+    assert rows(as_csv(POINTS, columns=["score"])) == [
+        ["step", "score"],
+        ["10", "1.0"],
+        ["20", "-1e-07"],
+    ]
+
+
+def test_no_more_rows_come_than_are_asked_for():
+    assert [row[0] for row in rows(as_csv(POINTS, rows=2))] == ["step", "10", "20"]
+    assert as_csv(POINTS, rows=0) == "step,fitness,score\n"
+
+
+def test_no_more_rows_come_than_anybody_may_have(monkeypatch):
+    monkeypatch.setattr("arena_core.application.metric_tables.MOST_ROWS", 2)
+    assert len(rows(as_csv(POINTS, rows=10**9))) == 3
+
+
+def test_nothing_measured_is_a_table_without_rows():
+    assert as_csv([]) == "step\n"
+    assert names_of([]) == []
+
+
+def test_the_names_come_sorted_and_each_once():
+    assert names_of(POINTS) == ["fitness", "score"]
+
+
+def test_an_unknown_metric_is_refused_with_those_that_there_are():
+    with pytest.raises(Rejected, match=r"called loss; there are: fitness, score\.$"):
+        as_csv(POINTS, columns=["score", "loss"])
+    with pytest.raises(Rejected, match=r"there are: none\.$") as caught:
+        as_csv([], columns=["[loss]"])
+    assert caught.value.field == "metric"
+    assert_plain(caught.value)
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.tuples(st.integers(0, 50), NAMES), FLOATS, max_size=12))
+def test_whatever_is_measured_is_read_back_as_it_was(values):
+    points = [
+        MetricPoint(step, name, values[step, name]) for step, name in sorted(values)
+    ]
+    header, *body = rows(as_csv(points))
+    read = {
+        (int(step), name): float(cell)
+        for step, *cells in body
+        for name, cell in zip(header[1:], cells, strict=True)
+        if cell
+    }
+    assert read == values
