@@ -128,7 +128,8 @@ MEANINGS = {
     "organisation.member_role_changed": "They may do more, or less, from here on.",
     "organisation.member_removed": "They do not belong to it any more. What they "
     "owned is the `successor`'s from here on: the manager who has removed them, or the "
-    "one who was there first. The envelope says by whose hand; by their own, they left.",
+    "one who was there first. The envelope says by whose hand: by their own, they "
+    "left.",
     "sign_in.approved": "A user lets the client act for them that shows a code, with a "
     "personal token that bounds what it may do. The client has yet to take it up.",
     "sign_in.denied": "The user does not let it.",

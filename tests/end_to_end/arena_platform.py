@@ -34,6 +34,24 @@ def a_name(of: str) -> str:
     return f"{of}-{next(_numbers)}"
 
 
+def issued(
+    store: Path,
+    role: str = "member",
+    *,
+    user: str | None = None,
+    organisation: str = "default",
+    kind: str = "pat",
+) -> str:
+    """Return a token that the operator of the machine issues."""
+    operator = Caller(OrganisationId(organisation), LIBRARY, Role.MANAGER)
+    with open_arena(Settings(str(store)), serve=False) as arena:
+        tokens = arena.on_behalf_of(operator).tokens
+        made = tokens.issue(
+            name="test", user=user or a_name("user"), role=role, kind=kind
+        )
+    return made.token
+
+
 # --- the server ----------------------------------------------------------------------
 
 
@@ -53,20 +71,8 @@ class Platform:
         places = {"ARENA_BASE_URL": self.url, "ARENA_KEYCLOAK_URL": f"{self.url}/"}
         return {**places, **given}
 
-    def token(
-        self,
-        role: str = "member",
-        *,
-        user: str | None = None,
-        organisation: str = "default",
-        kind: str = "pat",
-    ) -> str:
-        """Return a token that the operator of the machine issues."""
-        operator = Caller(OrganisationId(organisation), LIBRARY, Role.MANAGER)
-        user = user or a_name("user")
-        with open_arena(Settings(str(self.process.place.store)), serve=False) as arena:
-            tokens = arena.on_behalf_of(operator).tokens
-            return tokens.issue(name="test", user=user, role=role, kind=kind).token
+    def token(self, role: str = "member", **asked: str) -> str:
+        return issued(self.process.place.store, role, **asked)
 
     # --- what is there ---------------------------------------------------------------
 

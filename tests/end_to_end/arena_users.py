@@ -95,7 +95,7 @@ def refused(
 
 
 def unauthenticated(met: dict) -> bool:
-    return met["error"] == "ArenaAuthError"
+    return met.get("error") == "ArenaAuthError"
 
 
 def acts(met: dict) -> None:

@@ -60,7 +60,7 @@ class World:
         organisation: str = "default",
         kind: str = "pat",
     ):
-        """Return a token that was issued by the operator, to a new user if to nobody."""
+        """Return a token that the operator has issued, to a new user if to nobody."""
         user = user or f"user {next(self._numbers)}"
         caller = arena_core.Caller(
             OrganisationId(organisation), LIBRARY, arena_core.Role.MANAGER

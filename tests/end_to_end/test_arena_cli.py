@@ -9,7 +9,7 @@ from attrs import evolve
 
 from end_to_end.arena_platform import MANIFEST, a_name
 from end_to_end.arena_users import Ended, Shell
-from end_to_end.public_client import OLD
+from end_to_end.public_client import NEW, OLD
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def each(arena: Shell, *commands: str) -> dict[str, Ended]:
 def done(ended: Ended) -> str:
     """Assert that a command did what it was asked; return what it printed."""
     assert ended.code == 0, ended
-    assert "Error" not in ended.said, ended
+    assert "Error:" not in ended.said, ended
     return ended.said
 
 
@@ -187,6 +187,11 @@ def test_help_is_shown_to_everybody(arena):
         assert all(word in page for word in ("projects", "experiments", "agent"))
 
 
+def test_no_login_is_needed_with_a_token(arena):
+    assert "login not required" in done(arena("login"))
+    done(arena("logout"))
+
+
 def test_a_profile_is_shown(arena):
     said = done(arena("user", "profile"))
     assert (said.startswith("User:"), "None" in said) == (True, False)
@@ -206,6 +211,19 @@ def test_a_partner_uses_the_commands_too(arena, platform, pole):
     key = platform.token(kind="org")
     given = {"ARENA_ORG_KEY": key, "ARENA_EXTERNAL_USER_ID": "customer-7"}
     assert pole in done(arena("agent", "list", **given))
+
+
+# --- what there is without a server --------------------------------------------------
+
+
+def test_what_is_local_needs_no_server(arena, pole):
+    local = ["agent sessions clear " + pole] if arena.version != OLD else []
+    if arena.version == NEW:
+        local += [f"manifest validate {MANIFEST}", "manifest schema"]
+        local += ["models supported", "memory --help"]
+    alone = evolve(arena, environ={"ARENA_BASE_URL": "http://127.0.0.1:9"})
+    for ended in each(alone, "projects get-default", *local).values():
+        done(ended)
 
 
 # --- what there is not ---------------------------------------------------------------

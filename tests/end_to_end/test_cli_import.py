@@ -111,7 +111,7 @@ def test_a_file_becomes_a_checkpoint_of_an_experiment_with_its_name(cli, store):
     assert "parity:     passed (24 values)\n" in printed
     assert f"experiment: ppo_cartpole ({experiment.id})" in printed
     assert len(actors) == 1
-    assert next(iter(actors)).startswith("user:")
+    assert next(iter(actors)).startswith("operator:")
 
 
 def test_the_converter_is_given_all_that_is_said(cli, converter, tmp_path):

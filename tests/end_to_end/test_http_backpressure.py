@@ -534,7 +534,8 @@ def test_the_body_of_what_is_refused_is_not_waited_for_when_the_server_ends(worl
 @pytest.mark.slow
 def test_a_served_process_answers_what_was_begun_and_exits_0(tmp_path):
     bundle = tar_of(bundles.cartpole(tmp_path / "bundle"))
-    with serving(Place(tmp_path)) as server:
+    environ = {"ARENA_ALLOWED_HOSTS": "here, 127.0.0.1"}
+    with serving(Place(tmp_path), environ=environ) as server:
         client = server.client()
         experiment = an_experiment(client)
         upload(client, experiment, 1, bundle).expect(201)

@@ -43,7 +43,7 @@ EVENT = {
     "recorded_at", "organisation", "actor", "command_id", "correlation_id",
     "causation_id", "reason", "data", "hash",
     # More than the design lists:
-    "event_id", "code",
+    "event_id", "code", "traceparent",
 }  # fmt: skip
 
 

@@ -3,9 +3,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from attrs import evolve
 from starlette.testclient import TestClient
 
 import arena_core
+from arena_core.entrypoints.http.answering import Answering
+from arena_core.entrypoints.http.app import build_app
+from arena_core.entrypoints.http.endpoints import Reply
+from arena_core.entrypoints.http.projects import ENDPOINTS, ONE
 
 import bundles
 from end_to_end.http_world import assert_problem, opened
@@ -305,3 +310,25 @@ def test_it_is_a_setting_of_the_environment():
     assert not arena_core.Settings.from_environment({}).require_if_match
     with pytest.raises(arena_core.Rejected, match="0 or 1"):
         arena_core.Settings.from_environment({"ARENA_REQUIRE_IF_MATCH": "yes"})
+
+
+def test_an_etag_is_never_newer_than_what_it_came_with(world, client, project):
+    """Somebody changes it after it was read and before it is answered."""
+    where = at(project, "project")
+
+    def show_and_lose_a_race(call):
+        shown = call.use.projects.get(call.ids["project_id"])
+        client.patch(where, json={"name": "meanwhile"})
+        return Reply(shown)
+
+    (usual,) = (e for e in ENDPOINTS if (e.method, e.path) == ("GET", ONE))
+    slow = Answering(evolve(usual, handle=show_and_lose_a_race), world.arena)
+    app = build_app(world.arena)
+    app.router.routes.insert(0, slow.route())
+    seen = TestClient(app, headers=client.headers).get(where)
+    assert seen.json()["name"] == "carts"
+    refused = client.patch(
+        where, json={"name": "mine"}, headers=match(seen.headers["etag"])
+    )
+    assert_problem(refused, 412)
+    assert client.get(where).json()["name"] == "meanwhile"

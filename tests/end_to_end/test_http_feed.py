@@ -1,5 +1,6 @@
 """Following the log over HTTP: Server-Sent Events, and pages that are waited for."""
 
+import asyncio
 import threading
 import time
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from arena_core.entrypoints.http import event_stream
 from arena_core.entrypoints.http.server import Server, listen
 
 from end_to_end.event_streams import Stream, streaming
-from end_to_end.http_world import opened
+from end_to_end.http_world import bearing, opened
 from end_to_end.processes import eventually
 
 EVENTS = "/api/v1/events"
@@ -366,6 +367,70 @@ def test_nothing_is_read_for_who_does_not_read(here, monkeypatch):
     assert reads[-1] < here.world.head() - 100
     expected = here.positions(limit=1000)
     assert list(islice(stream.ids(), len(expected))) == expected
+
+
+class Blocked:
+    """The server's side of a connection on which nothing goes out for a while."""
+
+    def __init__(self):
+        self.free = asyncio.Event()
+        self.free.set()
+        self.waiting = 0
+        self.body = b""
+        self.ended = False
+
+    async def send(self, message):
+        self.waiting += 1
+        await self.free.wait()
+        self.waiting -= 1
+        self.body += message.get("body", b"")
+        is_body = message["type"] == "http.response.body"
+        self.ended = is_body and not message.get("more_body", False)
+
+    async def receive(self):
+        if not self.body:
+            return {"type": "http.request"}
+        return await asyncio.Event().wait()
+
+
+async def until(look):
+    async with asyncio.timeout(30):
+        while not look():  # noqa: ASYNC110 -- nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+def test_who_is_refused_while_nothing_goes_out_is_sent_nothing_more(here):
+    issued = here.world.issued()
+    fields = {**bearing(issued.token), "accept": "text/event-stream", "host": "here"}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": EVENTS,
+        "raw_path": b"",
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "client": None,
+        "query_string": b"after=%d" % here.world.head(),
+        "headers": [(k.lower().encode(), v.encode()) for k, v in fields.items()],
+    }
+
+    async def follow():
+        side = Blocked()
+        stream = asyncio.ensure_future(here.world.app(scope, side.receive, side.send))
+        await until(lambda: b"retry" in side.body)
+        await asyncio.to_thread(here.create)
+        await until(lambda: b"project.created" in side.body)
+        side.free.clear()
+        await asyncio.to_thread(here.create)
+        await until(lambda: side.waiting)
+        await asyncio.to_thread(here.world.arena.tokens.revoke, issued.view.id)
+        side.free.set()
+        await stream
+        assert side.ended
+        return side.body
+
+    assert asyncio.run(follow()).count(b"event: project.created") == 1
 
 
 # --- pages that are waited for -------------------------------------------------------

@@ -140,7 +140,7 @@ def test_a_restart_carries_on(tmp_path):
         experiment = place.experiment.id
     with opened(store, serve=False) as world:
         world.converting()
-        client = world.member("viewer")
+        client = world.client(world.issued("viewer", user="another").token)
         assert client.get(f"{API}/imports/{taken['id']}").json() == taken
         world.arena.supervisor.start()
         status = ""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from uuid import uuid4
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 
 from arena_core.application import npy
+from arena_core.domain.errors import TooLarge
+from arena_core.entrypoints.http.open_inference.encodings import inflated
 
 from end_to_end.http_world import bearing, opened
 from end_to_end.open_inference_calls import (
@@ -243,6 +246,17 @@ def test_a_body_that_is_not_one_whole_stream_is_refused(box, encoding, body):
 def test_an_encoding_that_nobody_knows_is_refused(box):
     body = request(OBS)[0]
     assert "gzip, deflate" in assert_refused(compressed(box, "br", body), 415)
+
+
+def test_of_a_bomb_no_more_is_inflated_than_a_body_may_have():
+    bomb, limit_bytes = gzip.compress(b" " * (64 << 20)), 100_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            inflated(bomb, "gzip", limit_bytes=limit_bytes)
+        assert tracemalloc.get_traced_memory()[1] < 10 * limit_bytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_bomb_is_refused_before_it_is_inflated(tmp_path):

@@ -7,7 +7,6 @@ from http.client import HTTPException
 import pytest
 
 from end_to_end.processes import (
-    LISTENING,
     PATIENCE_S,
     Client,
     Place,
@@ -83,7 +82,7 @@ def _dies_answering(place: Place, body: object) -> int:
         )
     try:
         said = eventually(stdout.read_text, what="it says where it listens")
-        client = Client(said.removeprefix(LISTENING).strip(), place.token)
+        client = Client(said.partition("://")[2].strip(), place.token)
         with pytest.raises((OSError, HTTPException)):
             client.ask("POST", "/api/v1/projects", body, headers=KEY)
         client.close()

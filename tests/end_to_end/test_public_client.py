@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import bundles
+from end_to_end.arena_platform import issued
 from end_to_end.processes import Client, Place, Process, serving
 from end_to_end.public_client import (
     NEW,
@@ -85,11 +86,6 @@ def regressor(server, tmp_path_factory) -> Live:
     folder = tmp_path_factory.mktemp("regressor")
     with closing(server.client()) as control:
         return live_agent(control, bundles.regressor(folder), "Supervised")
-
-
-def _token(control: Client, **asked: str) -> str:
-    issued = control.post("/api/v1/tokens", {"name": "t", "user": "ada", **asked})
-    return issued["token"]
 
 
 def _unauthenticated(met: dict) -> bool:
@@ -210,26 +206,27 @@ def test_the_key_of_another_deployment_is_forbidden(client, balancer, regressor)
 
 
 def test_an_access_token_opens_every_deployment_of_its_organisation(
-    client, control, balancer
+    client, server, balancer
 ):
-    token = _token(control, role="member")
+    token = issued(server.place.store, role="member")
     assert "returned" in client("call", url=balancer.url, key=token)["get_action"]
 
 
-def test_a_viewer_may_look_but_not_call(client, control, balancer):
-    met = client("call", url=balancer.url, key=_token(control, role="viewer"))
+def test_a_viewer_may_look_but_not_call(client, server, balancer):
+    token = issued(server.place.store, role="viewer")
+    met = client("call", url=balancer.url, key=token)
     assert "returned" in met["open"]
     assert _forbidden(met["get_action"], client)
 
 
-def test_a_token_in_the_environment_is_a_credential_too(new_client, control, balancer):
-    environ = {"ARENA_API_KEY": _token(control, role="member")}
+def test_a_token_in_the_environment_is_a_credential_too(new_client, server, balancer):
+    environ = {"ARENA_API_KEY": issued(server.place.store, role="member")}
     met = new_client("call", url=balancer.url, environ=environ)
     assert "returned" in met["get_action"]
 
 
-def test_a_partner_calls_on_behalf_of_users_of_its_own(new_client, control, balancer):
-    token = _token(control, role="member", kind="org")
+def test_a_partner_calls_on_behalf_of_users_of_its_own(new_client, server, balancer):
+    token = issued(server.place.store, role="member", kind="org")
     environ = {"ARENA_ORG_KEY": token, "ARENA_EXTERNAL_USER_ID": "customer-7"}
     met = new_client("call", url=balancer.url, environ=environ)
     assert "returned" in met["get_action"]

@@ -168,7 +168,7 @@ def test_both_answer_as_soon_as_connecting_is_answered(place):
 
 
 def test_a_rotated_key_is_dead_at_both_before_that_is_answered(place):
-    with crew(place) as served:
+    with crew(place, ARENA_FAILED_AUTH_RATE="0") as served:
         clients = list(served.clients().values())
         rotate = f"/api/v1/agents/{served.agent}/rotate-key"
         for number in range(ROTATIONS):

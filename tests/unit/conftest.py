@@ -2,7 +2,10 @@
 
 import pytest
 
+from unit.people import bearing, core, join, older, user
 from unit.scenes import Scene
+
+__all__ = ["bearing", "core", "join", "older", "user"]
 
 
 @pytest.fixture

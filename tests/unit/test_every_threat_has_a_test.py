@@ -100,6 +100,7 @@ THREATS = {
         "test_a_body_over_the_limit_is_refused_before_and_while_it_is_read",
         "test_a_body_in_many_parts_takes_no_more_than_itself",
         "test_a_body_that_is_compressed_is_not_inflated",
+        "test_of_a_bomb_no_more_is_inflated_than_a_body_may_have",
     ],
     "a head or a body comes byte after byte, or never ends": [
         "test_half_a_head_is_answered_408",
@@ -129,6 +130,47 @@ THREATS = {
         "test_what_changes_is_obeyed_although_the_head_is_known",
         "test_what_changes_while_the_body_comes_is_obeyed",
     ],
+    "the sizes of a tensor are not those of its bytes": [
+        "test_more_or_fewer_bytes_than_the_shape_says_are_refused",
+        "test_a_shape_beyond_all_memory_is_refused_and_nothing_allocated",
+        "test_bytes_that_are_nobodys_are_refused",
+        "test_bytes_of_the_array_before_are_never_used_again",
+        "test_json_of_too_many_parts_is_refused_before_it_is_decoded",
+    ],
+    "an episode is gone on with by somebody else, or never ended": [
+        "test_nobody_else_can_go_on_with_an_episode",
+        "test_what_nobody_goes_on_with_is_forgotten",
+        "test_a_deployment_has_so_many_episodes_at_most",
+        "test_all_episodes_together_remember_so_much_at_most",
+        "test_what_is_needed_without_end_is_closed_after_an_hour",
+    ],
+    "a key is rotated while it is used": [
+        "test_nothing_that_is_sent_after_a_rotation_is_answered_for_an_old_version",
+        "test_a_stream_sends_nothing_from_beyond_the_end_of_its_token",
+        "test_who_is_refused_while_nothing_goes_out_is_sent_nothing_more",
+        "test_who_loses_its_token_while_it_waits_is_refused",
+    ],
+    "a page in a browser calls, by whatever name it has found": [
+        "test_no_route_answers_by_a_name_that_is_not_ours",
+        "test_a_page_of_others_gets_no_answer_of_the_api_and_changes_nothing",
+        "test_a_cookie_authenticates_nothing_and_none_is_ever_set",
+        "test_on_a_loopback_address_it_is_called_by_no_name_from_elsewhere",
+    ],
+    "a Host that is none leads past a check": [
+        "test_no_route_answers_to_what_is_no_host",
+        "test_no_route_answers_to_two_hosts",
+        "test_the_quicker_protocol_asks_the_same_of_a_request",
+    ],
+    "credentials are guessed": [
+        "test_a_guesser_is_told_to_wait_and_a_good_token_beside_it_is_not",
+        "test_attempts_are_counted_and_none_is_recorded_in_the_log",
+        "test_those_who_have_been_quiet_longest_are_forgotten",
+    ],
+    "streams of the log are opened without end, or not read": [
+        "test_there_are_so_many_streams_and_no_more",
+        "test_nothing_is_read_for_who_does_not_read",
+        "test_streams_take_no_thread_from_anybody",
+    ],
     "JSON is nested deeply, or has numbers without end": [
         "test_depth_and_length_of_numbers_are_limited",
         "test_an_integer_of_too_many_digits_is_refused",
@@ -146,6 +188,33 @@ THREATS = {
         "test_a_defect_shows_nothing_of_the_inside",
         "test_no_secret_gets_into_logs_events_errors_or_reprs",
         "test_what_failed_is_unavailable_and_does_not_say_why",
+    ],
+    "a cursor is forged, altered or taken to another list": [
+        "test_another_list_does_not_take_it",
+        "test_no_character_of_it_can_be_changed",
+        "test_a_cursor_is_good_for_its_own_list_only",
+    ],
+    "an order is carried out twice, or answered to somebody else": [
+        "test_every_order_is_carried_out_once",
+        "test_what_was_done_before_a_crash_is_answered_after_it",
+        "test_users_do_not_share_their_keys",
+        "test_who_may_not_do_it_any_more_is_not_answered_again",
+    ],
+    "a change of somebody else is overwritten unseen": [
+        "test_no_change_of_another_is_ever_overwritten_unseen",
+        "test_of_many_who_change_what_they_have_read_one_is_first",
+        "test_an_etag_is_never_newer_than_what_it_came_with",
+    ],
+    "a precondition tells what another organisation has": [
+        "test_what_is_not_there_is_not_there_whatever_is_expected",
+    ],
+    "a form of another site is taken for JSON": [
+        "test_a_body_that_says_it_is_something_else_is_refused",
+    ],
+    "a line of the log is forged, or holds a secret": [
+        "test_as_text_a_line_can_be_read_and_not_be_forged",
+        "test_no_secret_is_said_wherever_it_stands",
+        "test_every_request_is_a_line_of_json_and_no_line_holds_a_secret",
     ],
     # --- archives and names
     "a name leads elsewhere": [
@@ -168,6 +237,24 @@ THREATS = {
         "test_a_bomb_is_refused_by_its_ratio_alone",
         "test_members_that_inflate_to_too_much_together_are_refused",
         "test_a_directory_that_claims_to_be_huge_is_refused_before_it_is_read",
+    ],
+    # --- organisations
+    "another organisation's things are asked for, changed or counted": [
+        "test_rule_02_what_another_organisation_has_does_not_exist",
+        "test_rule_02_another_organisation_is_not_there_whatever_is_asked",
+        "test_rule_02_what_a_manager_is_answered_says_nothing_of_users_elsewhere",
+        "test_what_users_do_beyond_an_organisation_is_in_nobodys_log",
+    ],
+    "somebody joins in the name of another": [
+        "test_who_is_a_user_accepts_with_their_own_credential_and_no_other",
+        "test_it_proves_nothing_of_a_user_who_is_registered_under_that_name",
+        "test_a_key_speaks_for_who_is_outside_and_never_for_a_user",
+    ],
+    "rights are kept, or made more of": [
+        "test_rule_04_who_is_removed_has_no_access_and_acts_where_else_they_belong",
+        "test_a_token_gives_no_more_rights_than_who_issues_it_has",
+        "test_who_is_only_signed_in_gets_no_token_out_of_that",
+        "test_rule_03_everybody_may_do_what_the_model_says_and_nothing_else",
     ],
     # --- logins
     "logins are begun to fill the disk or the memory": [

@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -255,7 +255,7 @@ def test_what_ends_the_process_is_logged_without_secrets(said):
         "arena_core.entrypoints.http.app",
         "arena_deployment_transitions_total",
         "arena_action_mask_violations_total",
-        str(uuid4()),
+        "0f88b0bd-12f6-4327-9883-e4d7b1f47162",
         "eyJ",
         "a bearer of news",
         "0" * 64,

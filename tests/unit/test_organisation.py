@@ -198,6 +198,14 @@ def test_another_invitation_of_a_name_makes_the_first_void():
     assert [i.number for i in state.invitations] == [2]
 
 
+def test_whom_nobody_could_ever_name_again_is_not_let_in():
+    for command in (
+        InviteMember(FIRST, "a/b", Role.MEMBER, SECRET),
+        AddMember("..", Role.MEMBER),
+    ):
+        spec.given(CREATED).when(command).then_raises(Rejected, "and no slash")
+
+
 def test_members_are_not_invited():
     invite = InviteMember(FIRST, "BOB", Role.MEMBER, SECRET)
     spec.given(CREATED, BOB).when(invite).then_raises(AlreadyExists, "BOB is a member")

@@ -16,7 +16,7 @@ from arena_core.application.npy import to_base64
 from arena_core.application.secrets import LONGEST, base62, is_intact, sealed
 from arena_core.domain.errors import Unauthenticated
 from arena_core.domain.ids import DeploymentId
-from unit.scenes import ANN, MANAGER, key_of
+from unit.scenes import ANN, key_of
 
 import bundles
 

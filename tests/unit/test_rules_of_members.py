@@ -1,16 +1,11 @@
-"""Rules 2, 3, 4 and 86: users, the organisations that they belong to, their tokens."""
+"""Rule 2: users, and the organisations that they belong to."""
 
 import pytest
 from attrs import evolve
 
-from arena_core import best
-from arena_core.application.handling import Change
-from arena_core.application.identity import authenticate, caller_of_user, sha256_of
-from arena_core.application.ports import Note
+from arena_core.application.identity import authenticate, caller_of_user
 from arena_core.application.secrets import sealed
 from arena_core.application.session import Paging
-from arena_core.domain import credential
-from arena_core.domain.credential import IssueAccessToken, Secret, TokenKind
 from arena_core.domain.errors import (
     AlreadyExists,
     Conflict,
@@ -18,78 +13,16 @@ from arena_core.domain.errors import (
     NotFound,
     Rejected,
     Unauthenticated,
-    Unavailable,
 )
 from arena_core.domain.ids import (
     OrganisationId,
-    TokenId,
-    WorkerId,
     organisation_of,
 )
 from arena_core.domain.organisation import OPEN_FOR
 from arena_core.domain.user import DescribeUser
-from arena_core.domain.values import Actor, ActorKind, Caller, Role
+from arena_core.domain.values import Role
+from unit.people import MANAGING, refused_again, token_of
 from unit.workers import World
-
-
-@pytest.fixture
-def core(scene):
-    return scene.arena.application.core
-
-
-@pytest.fixture
-def bearing(scene, core):
-    """Return what lets one see what the bearer of a token can do."""
-    return lambda token: scene.arena.on_behalf_of(authenticate(core, token))
-
-
-@pytest.fixture
-def user(scene, bearing):
-    """Return what makes a member of an organisation, and gives what they can do."""
-
-    def make(name, role="manager", *, organisation="default"):
-        tokens = scene.operator(organisation).tokens
-        return bearing(tokens.issue(name="t", user=name, role=role).token)
-
-    return make
-
-
-@pytest.fixture
-def join(scene):
-    """Return what brings a user into another organisation, by an invitation."""
-
-    def make(token, name, organisation, role="member"):
-        invitations = scene.operator(organisation).invitations
-        invited = invitations.invite(organisation, name, role=role)
-        return scene.arena.invitations.accept(invited.token, bearing=token)
-
-    return make
-
-
-@pytest.fixture
-def older(scene, core):
-    """Return what issues a token as releases did that knew no users."""
-
-    def issue(name, role=Role.MEMBER, *, organisation="default", kind=TokenKind.USER):
-        token_id = TokenId(core.new_id())
-        text = sealed(f"arena_{kind.value}_{token_id.hex}", bytes(32))
-        secret = Secret(sha256_of(text), text[-4:])
-        command = IssueAccessToken(token_id, kind, "t", name, role, secret)
-        session = scene.operator(organisation).session
-        session.execute(Change(credential, token_id, command))
-        return text
-
-    return issue
-
-
-def token_of(use):
-    return use.session.caller.actor.token_id
-
-
-def refused(core, token, **more):
-    with pytest.raises(Unauthenticated):
-        authenticate(core, token, **more)
-
 
 # --- coming in -------------------------------------------------------------------
 
@@ -153,11 +86,6 @@ def test_who_is_invited_and_no_user_yet_becomes_one(scene, bearing):
     refused_again(scene, invited.token)
 
 
-def refused_again(scene, token, **more):
-    with pytest.raises(Unauthenticated, match="not open, or it is for a user"):
-        scene.arena.invitations.accept(token, **more)
-
-
 def test_who_is_a_user_accepts_with_their_own_credential_and_no_other(
     scene, user, core
 ):
@@ -192,11 +120,6 @@ def test_an_invitation_opens_nothing_once_it_is_withdrawn_replaced_or_over():
     assert [i.user for i in use.invitations.list("default")] == ["zoe", "zac"]
     with pytest.raises(NotFound, match="no such invitation"):
         use.invitations.withdraw("default", third.view.id)
-
-
-MANAGING = Caller(
-    OrganisationId("default"), Actor(ActorKind.OPERATOR, "root"), Role.MANAGER
-)
 
 
 def test_what_was_never_an_invitation_opens_nothing(scene, user):
@@ -377,341 +300,3 @@ def test_members_and_invitations_are_listed_part_by_part(scene, user):
     assert ([m.user for m in rest], rest.next_after) == (["cy"], None)
     assert invitations.list("default", paging=Paging(limit=1)).next_after is None
     assert members("default", paging=Paging(99)).items == []
-
-
-# --- roles -----------------------------------------------------------------------
-
-
-def test_rule_03_a_change_of_role_is_enforced_at_once(core, user):
-    ada, bob = user("ada"), user("bob")
-    token = bob.tokens.rotate(token_of(bob)).token
-    for role in ("viewer", "member", "manager"):
-        ada.organisations.change_role("default", "BOB", role)
-        assert authenticate(core, token).role is Role(role)
-
-
-def test_rule_03_the_last_manager_stays(scene, user):
-    ada = user("ada")
-    user("bob", "member")
-    for attempt in (
-        lambda: ada.organisations.remove("default", "ada"),
-        lambda: ada.organisations.change_role("default", "ada", "member"),
-        lambda: scene.arena.organisations.remove("default", "ada"),
-    ):
-        with pytest.raises(Conflict, match="last manager"):
-            attempt()
-
-
-def test_rule_03_a_member_leaves_and_removes_nobody_else(core, user):
-    user("ada"), user("cy")
-    bob = user("bob", "member")
-    token = bob.tokens.rotate(token_of(bob)).token
-    with pytest.raises(Forbidden, match="role manager"):
-        bob.organisations.remove("default", "cy")
-    bob.organisations.remove("default", "bob")
-    refused(core, token)
-
-
-# --- removal and ownership -------------------------------------------------------
-
-
-def test_rule_04_what_a_removed_member_owns_passes_to_the_manager_who_removes_them(
-    scene, core, user
-):
-    user("eve")
-    ada, bob = user("ada"), user("bob", "member")
-    project = bob.projects.create("carts")
-    experiment = bob.experiments.create(project.id, name="e", algorithm="PPO")
-    kept = ada.projects.create("ada's")
-    assert (project.owner, experiment.owner) == ("user:bob", "user:bob")
-    then = core.store.head()
-
-    ada.organisations.remove("default", "bob", reason="has left the company")
-
-    assert ada.projects.get(project.id).owner == "user:ada"
-    assert [p.owner for p in ada.projects.list()] == ["user:ada", "user:ada"]
-    assert ada.experiments.get(experiment.id).owner == "user:ada"
-    assert ada.projects.get(kept.id).owner == "user:ada"
-    assert scene.arena.at(then).projects.get(project.id).owner == "user:bob"
-    removed = [e for e in ada.audit.log() if e.name == "organisation.member_removed"]
-    assert removed[-1].reason == "has left the company"
-    assert removed[-1].data.successor == "ada"
-
-
-def test_rule_04_an_agent_passes_on_too(scene, user):
-    user("eve")
-    bob = user("bob")
-    source = scene.experiment()
-    made = bob.agents.create("balancer", source.id, checkpoint=best())
-    assert made.owner == "user:bob"
-    bob.organisations.remove("default", "bob")
-    (agent,) = scene.arena.agents.list()
-    assert agent.owner == scene.arena.agents.get(made.id).owner == "user:eve"
-    (replayed,) = scene.arena.audit.replay().agents
-    assert replayed.owner == "user:eve"
-    assert source.owner == scene.arena.experiments.get(source.id).owner == "user:ann"
-
-
-def test_rule_04_ownership_goes_on_from_successor_to_successor(scene, core, user, join):
-    ada, bob, cy = user("ada"), user("bob"), user("cy")
-    first = cy.projects.create("first")
-    token = cy.tokens.rotate(token_of(cy)).token
-    bob.organisations.remove("default", "cy")
-    with pytest.raises(Unauthenticated):
-        authenticate(core, token)
-    join(token, "CY", "default", "manager")
-    second = scene.arena.on_behalf_of(authenticate(core, token)).projects.create("2")
-    assert owners(ada) == ["user:bob", "user:cy"], "who is back owns what comes then"
-    ada.organisations.remove("default", "bob")
-    assert owners(ada) == ["user:ada", "user:cy"]
-    ada.organisations.remove("default", "cy")
-    assert owners(ada) == ["user:ada", "user:ada"]
-    assert [p.id for p in ada.projects.list()] == [first.id, second.id]
-
-
-def owners(use):
-    return [p.owner for p in use.projects.list()]
-
-
-def test_rule_04_what_others_made_under_the_same_name_stays_theirs(scene, user, core):
-    ada, bob = user("ada"), user("bob")
-    key = ada.tokens.issue(name="k", kind="org").token
-    external = authenticate(core, key, external_user="bob")
-    theirs = scene.arena.on_behalf_of(external).projects.create("x")
-    elsewhere = user("bobby", organisation="acme").projects.create("y")
-    ada.organisations.remove("default", "bob")
-    assert ada.projects.get(theirs.id).owner == "external:bob"
-    acme = scene.operator("acme")
-    assert acme.projects.get(elsewhere.id).owner == "user:bobby"
-    assert bob.users.me().organisations == []
-
-
-def test_rule_04_without_a_manager_nothing_passes_on(scene, user):
-    bob = user("bob", "member")
-    made = bob.projects.create("x")
-    scene.arena.organisations.remove("default", "bob")
-    assert scene.arena.projects.get(made.id).owner == "user:bob"
-
-
-def test_rule_04_who_is_removed_has_no_access_and_acts_where_else_they_belong(
-    core, user, join
-):
-    ada, bob = user("ada"), user("bob", "member")
-    token = bob.tokens.rotate(token_of(bob)).token
-    ada.organisations.remove("default", "bob")
-    refused(core, token)
-    with pytest.raises(Unauthenticated):
-        caller_of_user(core, "bob")
-    join(token, "bob", "acme", "viewer")
-    assert authenticate(core, token).organisation == "acme"
-    assert authenticate(core, token).role is Role.VIEWER
-
-
-def test_managers_have_nothing_to_do_with_the_token_of_who_has_left(
-    scene, core, user, join
-):
-    ada, bob = user("ada"), user("bob", "member")
-    token = bob.tokens.rotate(token_of(bob)).token
-    join(token, "bob", "acme")
-    assert len(ada.tokens.list()) == 2
-    ada.organisations.remove("default", "bob")
-    assert [t.user for t in ada.tokens.list()] == ["ada"]
-    with pytest.raises(NotFound, match="no such token"):
-        ada.tokens.revoke(token_of(bob))
-    bob = scene.arena.on_behalf_of(authenticate(core, token))
-    (own,) = bob.tokens.list()
-    assert bob.tokens.get(own.id) == own, "although it was issued elsewhere"
-    assert not bob.tokens.list(paging=Paging(core.store.head()))
-
-
-# --- tokens ----------------------------------------------------------------------
-
-
-def test_rule_86_a_personal_token_is_its_own_users_only(user):
-    ada, bob = user("ada"), user("bob", "member")
-    assert [t.user for t in ada.tokens.list()] == ["ada", "bob"]
-    assert [t.user for t in bob.tokens.list()] == ["bob"]
-    with pytest.raises(Forbidden, match="revoke it instead"):
-        ada.tokens.rotate(token_of(bob))
-    for ask in (bob.tokens.get, bob.tokens.rotate, bob.tokens.revoke):
-        with pytest.raises(NotFound, match="no such token"):
-            ask(token_of(ada))
-    ada.tokens.revoke(token_of(bob), reason="it leaked")
-    ada.tokens.revoke(token_of(bob))
-    assert [t.user for t in ada.tokens.list()] == ["ada"]
-
-
-def test_rule_86_a_user_revokes_and_issues_their_own(scene, core, user):
-    bob = user("bob", "member")
-    with pytest.raises(Conflict, match="rotate it or revoke it"):
-        bob.tokens.issue(name="second")
-    signed_in = scene.arena.on_behalf_of(caller_of_user(core, "bob"))
-    signed_in.tokens.revoke(token_of(bob))
-    signed_in.tokens.revoke(token_of(bob))
-    assert not signed_in.tokens.list()
-    with pytest.raises(Forbidden, match="by its own user only"):
-        signed_in.tokens.issue(name="t", user="ada")
-    issued = signed_in.tokens.issue(name="t", user="BOB")
-    assert (issued.view.user, issued.view.role) == ("bob", Role.MEMBER)
-    assert authenticate(core, issued.token).actor == Actor(
-        ActorKind.USER, "bob", issued.view.id
-    )
-
-
-def test_a_token_gives_no_more_rights_than_who_issues_it_has(scene, core, user):
-    bob = user("bob")
-    limited = scene.arena.on_behalf_of(caller_of_user(core, "bob", most=Role.VIEWER))
-    scene.arena.tokens.revoke(token_of(bob))
-    with pytest.raises(Forbidden, match="cannot be given the role member"):
-        limited.tokens.issue(name="t", role="member")
-    assert limited.tokens.issue(name="t").view.role is Role.VIEWER
-
-
-def test_keys_of_an_organisation_are_for_its_managers(scene, core, user):
-    ada, bob = user("ada"), user("bob", "member")
-    made = [ada.tokens.issue(name=f"key {n}", kind="org") for n in range(2)]
-    assert {m.view.role for m in made} == {Role.MEMBER}
-    with pytest.raises(Forbidden, match="role manager"):
-        bob.tokens.issue(name="k", kind="org")
-    key = scene.arena.on_behalf_of(authenticate(core, made[0].token))
-    assert [t.id for t in key.tokens.list()] == [made[0].view.id], "which it is"
-    for attempt in (key.tokens.rotate, key.tokens.revoke):
-        with pytest.raises(Forbidden, match="role manager"):
-            attempt(made[0].view.id)
-    with pytest.raises(Forbidden, match="Only a user has a personal token"):
-        key.tokens.issue(name="mine")
-    turned = ada.tokens.rotate(made[0].view.id)
-    refused(core, made[0].token)
-    assert authenticate(core, turned.token).role is Role.MEMBER
-    ada.tokens.revoke(made[1].view.id)
-    refused(core, made[1].token)
-
-
-def test_a_key_speaks_for_who_is_outside_and_never_for_a_user(scene, core, user):
-    ada = user("ada")
-    key = ada.tokens.issue(name="ada", kind="org", role="manager")
-    alone = authenticate(core, key.token)
-    assert str(alone.actor) == "external:ada"
-    assert not scene.arena.on_behalf_of(alone).users.me().first_name
-    named = authenticate(core, key.token, external_user=" ada ")
-    assert named.actor == Actor(ActorKind.EXTERNAL, "ada", key.view.id)
-    with pytest.raises(Forbidden):
-        scene.arena.on_behalf_of(named).users.edit(first_name="x")
-    for bad in ("x" * 201, " ", "a\0b"):
-        with pytest.raises(Rejected) as caught:
-            authenticate(core, key.token, external_user=bad)
-        assert caught.value.field == "X-External-User-Id"
-
-
-def test_no_secret_gets_into_events_rows_or_reprs(scene, core, user):
-    ada = user("ada")
-    issued = [
-        ada.tokens.issue(name="k", kind="org"),
-        ada.invitations.invite("default", "zoe"),
-    ]
-    accepted = scene.arena.invitations.accept(issued[1].token)
-    texts = [*(i.token for i in issued), accepted.token]
-    events = list(core.store.read_all())
-    views = [*scene.arena.audit.log()]
-    rows = [core.views.rows.get(r.stream) for r in events]
-    shown = f"{events!r} {rows!r} {issued!r} {accepted!r} {views!s}"
-    for text in texts:
-        assert text.rpartition("_")[2] not in shown
-        assert sha256_of(text) not in shown
-
-
-# --- tokens from before there were users -----------------------------------------
-
-
-def test_a_token_from_before_there_were_users_goes_on_as_it_was(scene, core, older):
-    token = older("tom", Role.MANAGER, organisation="acme")
-    tom = authenticate(core, token)
-    assert (tom.organisation, tom.role, tom.actor.name) == ("acme", Role.MANAGER, "tom")
-    use = scene.arena.on_behalf_of(tom)
-    (own,) = use.tokens.list()
-    new = use.tokens.rotate(own.id).token
-    refused(core, token)
-    use = scene.arena.on_behalf_of(authenticate(core, new))
-    assert use.invitations.invite("acme", "zoe").view.user == "zoe"
-    with pytest.raises(Forbidden, match="none of a registered user"):
-        use.tokens.issue(name="t")
-    use.tokens.revoke(own.id)
-    refused(core, new)
-
-
-def test_it_proves_nothing_of_a_user_who_is_registered_under_that_name(
-    scene, core, older, user
-):
-    token = older("tom", Role.MANAGER, organisation="acme")
-    tom = user("tom", "member")
-    stranger = scene.arena.on_behalf_of(authenticate(core, token))
-    assert stranger.session.caller.organisation == "acme"
-    for attempt in (
-        lambda: stranger.users.edit(first_name="x"),
-        lambda: stranger.tokens.issue(name="t"),
-        lambda: stranger.organisations.create("x"),
-    ):
-        with pytest.raises(Forbidden):
-            attempt()
-    with pytest.raises(NotFound):
-        stranger.tokens.revoke(token_of(tom))
-    invited = scene.operator("elsewhere").invitations.invite("elsewhere", "tom")
-    refused_again(scene, invited.token, bearing=token)
-    assert [o.id for o in stranger.users.me().organisations] == ["acme"]
-
-
-def test_it_does_no_more_than_a_member_of_that_name_and_dies_with_the_membership(
-    core, older, user
-):
-    token = older("tom", Role.MANAGER)
-    ada = user("ada")
-    user("tom", "viewer")
-    assert authenticate(core, token).role is Role.VIEWER
-    assert [t.user for t in ada.tokens.list()] == ["tom", "ada", "tom"]
-    other, elsewhere = older("tim"), older("tom", organisation="acme")
-    ada.organisations.remove("default", "tom")
-    refused(core, token)
-    assert authenticate(core, other).role is Role.MEMBER
-    assert authenticate(core, elsewhere).organisation == "acme"
-
-
-def test_who_is_not_known_is_nobody(core):
-    with pytest.raises(Unauthenticated):
-        caller_of_user(core, "nobody")
-
-
-# --- several processes -----------------------------------------------------------
-
-
-def test_what_ends_rights_is_answered_when_every_process_has_followed():
-    world = World(agree=True)
-    use = world.worker().application.on_behalf_of(MANAGING)
-    issued = use.tokens.issue(name="t", user="ada", role="manager")
-    use.tokens.issue(name="t", user="bob", role="manager")
-    late = WorkerId(use.session.core.new_id())
-    world.presence.announce(late)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("arena_core.application.memberships.AGREEMENT_S", 0.01)
-        for attempt in (
-            lambda: use.tokens.revoke(issued.view.id),
-            lambda: use.organisations.change_role("default", "bob", "member"),
-            lambda: use.organisations.remove("default", "bob"),
-        ):
-            with pytest.raises(Unavailable, match="It is done"):
-                attempt()
-        use.tokens.issue(name="t", user="ada")
-        (token,) = [t for t in use.tokens.list() if t.user == "ada"]
-        assert use.tokens.rotate(token.id).token, "or it were lost"
-    world.presence.tell(late, Note(position=10**6))
-    use.tokens.revoke(token.id)
-
-
-def test_what_another_process_has_ended_is_dead_here_at_once():
-    world = World()
-    one, other = world.worker(), world.worker()
-    use = one.application.on_behalf_of(MANAGING)
-    issued = use.tokens.issue(name="t", user="ada")
-    for _ in range(2):
-        assert authenticate(other.core, issued.token).actor.name == "ada"
-    use.tokens.revoke(issued.view.id)
-    refused(other.core, issued.token)

@@ -3,15 +3,21 @@
 import math
 
 import pytest
-from attrs import fields
+from attrs import evolve, fields
 
 from arena_core.domain.errors import Rejected
 from arena_core.entrypoints.settings import Settings
 
 WHOLE = ["threads", "max_body_bytes", "max_upload_bytes", "deadline_ms",
-         "max_deadline_ms", "workers"]  # fmt: skip
+         "max_deadline_ms", "workers", "max_streams"]  # fmt: skip
 WORD = "swordfish"
-NUMBERS = ["rate_limit", "body_timeout_s", "keep_warm_s", "probe_interval_s"]
+NUMBERS = [
+    "rate_limit",
+    "body_timeout_s",
+    "keep_warm_s",
+    "probe_interval_s",
+    "failed_auth_rate",
+]
 
 
 def of(**environ: str) -> Settings:
@@ -69,6 +75,7 @@ def test_numbers_are_finite_and_not_below_0(name, text):
 def test_only_what_can_be_switched_off_may_be_0():
     assert of(ARENA_PROBE_INTERVAL_S="0").probe_interval_s == 0
     assert of(ARENA_KEEP_WARM_S="0").keep_warm_s == 0
+    assert of(ARENA_FAILED_AUTH_RATE="0").failed_auth_rate == 0
     for name in ("rate_limit", "body_timeout_s", "episode_idle_s"):
         with pytest.raises(Rejected, match=f"^{name} must be a number above 0"):
             of(**{variable(name): "0"})
@@ -93,5 +100,44 @@ def test_the_latest_deadline_is_not_before_the_usual_one():
     assert refused.value.field == "max_deadline_ms"
 
 
-def test_the_secret_is_not_shown():
-    assert WORD not in repr(Settings("memory:", secret_key=WORD))
+def test_the_secrets_are_not_shown():
+    given = Settings("memory:", secret_key=WORD, tls_certificate="a", tls_key="b")
+    given = evolve(given, tls_key_password=WORD)
+    assert given.tls.password == WORD
+    assert WORD not in repr(given)
+    assert WORD not in repr(given.tls)
+
+
+def test_hosts_and_origins_are_lists_in_lower_case():
+    found = of(
+        ARENA_ALLOWED_HOSTS=" Arena.Example, [::1],,10.0.0.1 ",
+        ARENA_ALLOWED_ORIGINS="HTTPS://Page.example,http://localhost:3000",
+    )
+    assert found.allowed_hosts == ("arena.example", "[::1]", "10.0.0.1")
+    assert found.allowed_origins == ("https://page.example", "http://localhost:3000")
+    assert Settings("memory:", allowed_hosts=["Here"]).allowed_hosts == ("here",)
+    assert of(ARENA_ALLOWED_HOSTS="").allowed_hosts is None
+    assert of(ARENA_ALLOWED_HOSTS="*").allowed_hosts == ("*",)
+
+
+@pytest.mark.parametrize("host", ["a b", "http://here", "here:80", "*.here", "here/x"])
+def test_a_host_is_a_name_or_an_address(host):
+    with pytest.raises(Rejected, match="allowed_hosts must be names") as refused:
+        of(ARENA_ALLOWED_HOSTS=f"here,{host}")
+    assert refused.value.field == "allowed_hosts"
+
+
+@pytest.mark.parametrize("origin", ["here", "*", "null", "ftp://here", "http://here/"])
+def test_an_origin_is_a_scheme_and_a_host(origin):
+    with pytest.raises(Rejected, match="allowed_origins must be origins") as refused:
+        of(ARENA_ALLOWED_ORIGINS=f"http://here,{origin}")
+    assert refused.value.field == "allowed_origins"
+
+
+@pytest.mark.parametrize("name", ["tls_certificate", "tls_key"])
+def test_tls_needs_two_files(name):
+    (other,) = {"tls_certificate", "tls_key"} - {name}
+    assert of().tls is None
+    with pytest.raises(Rejected, match="both a certificate and its key") as refused:
+        _ = of(**{variable(name): "file"}).tls
+    assert refused.value.field == other

@@ -285,6 +285,25 @@ def test_a_sign_in_may_no_more_than_the_token_that_approved_it(server):
     assert caller.role is Role.VIEWER
 
 
+def test_a_sign_in_may_more_when_its_user_may_more_than_when_it_was_approved(server):
+    token = server.issued("eve", role="manager").token
+    server.issued("boss", role="manager")
+    server.operator().organisations.change_role("default", "eve", Role.VIEWER)
+    granted = server.signed_in(token)
+    server.operator().organisations.change_role("default", "eve", Role.MANAGER)
+    assert authenticate(server.core, granted.access_token).role is Role.MANAGER
+
+
+def test_of_two_who_are_signed_in_neither_is_taken_for_the_other(server, token):
+    anns, bobs = (
+        server.signed_in(one).access_token
+        for one in (token, server.issued("bob").token)
+    )
+    for _ in range(2):
+        assert authenticate(server.core, anns).actor.name == "ann"
+        assert authenticate(server.core, bobs).actor.name == "bob"
+
+
 # --- what ends the access --------------------------------------------------------
 
 

@@ -49,6 +49,11 @@ def test_a_user_needs_a_name():
     spec.given().when(RegisterUser("  ")).then_raises(Rejected, "user is missing")
 
 
+@pytest.mark.parametrize("name", ["a/b", "/", ".", "..", "@", "-"])
+def test_a_name_can_be_a_part_of_an_address(name):
+    spec.given().when(RegisterUser(name)).then_raises(Rejected, "and no slash")
+
+
 def test_a_user_is_registered_once():
     command = RegisterUser("ada@example.org")
     spec.given(REGISTERED).when(command).then_raises(AlreadyExists)

@@ -92,7 +92,7 @@ def acted_for(core: Core, row: Row) -> Caller:
     """
     state: SignIn = row.state
     token = latest(core, state.token_id)
-    if token is None or token.deleted or token.position > row.created_position:
+    if token is None or token.position > row.created_position:
         raise Unauthenticated(REFUSAL, flaw=Flaw.REVOKED)
     as_bearer = TokenId(state.id)
     return caller_of_user(core, state.user, token_id=as_bearer, most=state.role)

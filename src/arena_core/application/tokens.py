@@ -209,10 +209,19 @@ class Tokens:
     def _require_right_to_rotate(self, state: AccessToken) -> None:
         if state.kind is TokenKind.ORGANISATION:
             self._require_manager("The keys of an organisation are for its managers.")
-        elif not (self._is_own(state) or is_operator(self.session.caller)):
+        elif not (self._bears(state) or is_operator(self.session.caller)):
             raise Forbidden(
-                "A personal token is rotated by its own user only: revoke it instead."
+                "A personal token is rotated by who bears it only: ask with the token "
+                "itself, or revoke it instead."
             )
+
+    def _bears(self, state: AccessToken) -> bool:
+        """Say whether it is one's own, and not only what one has signed in with.
+
+        Or whoever gets hold of a sign-in, which ends, had a token, which does not.
+        """
+        token_id = self.session.caller.actor.token_id
+        return self._is_own(state) and token_id in (None, state.id)
 
     def _require_right_to_revoke(self, state: AccessToken) -> None:
         if state.kind is TokenKind.ORGANISATION:

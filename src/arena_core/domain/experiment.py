@@ -1,8 +1,9 @@
 """Experiment: a training job as we see it, and the checkpoints it has written.
 
-Draft -> Pending -> Running -> Succeeded or Failed; from Running a stop goes through
-Stopping to Stopped or Failed, from Pending at once; Succeeded and Stopped may be trained
-again.  Scores are no part of it: they are what the metrics say at a step.
+Draft -> Pending -> Running -> Succeeded or Failed.  A stop leads from Running through
+Stopping to Stopped or Failed, and from Pending to Stopped at once.  Succeeded and
+Stopped may be trained again.  Scores are no part of it: they are what the metrics say
+at a step.
 """
 
 from collections.abc import Sequence

@@ -50,6 +50,16 @@ def trimmed(name: str, *, field: str = "name") -> str:
     return name
 
 
+def login(name: str) -> str:
+    """Return the name that a user signs in with, which can be a part of an address."""
+    name = trimmed(name, field="user")
+    if "/" in name or not any(character.isalnum() for character in name):
+        raise Rejected(
+            "The user must have a letter or a digit, and no slash.", field="user"
+        )
+    return name
+
+
 def described(description: str) -> str:
     """Return `description` without surrounding space, if it is short enough."""
     description = description.strip()

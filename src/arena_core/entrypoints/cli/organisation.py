@@ -54,7 +54,13 @@ def members(organisation: str, store: str | None, blobs: Path | None) -> None:
 @organisation.command()
 @click.argument("organisation")
 @click.argument("user")
-@click.option("--role", type=ROLES, default="member", show_default=True)
+@click.option(
+    "--role",
+    type=ROLES,
+    default="member",
+    show_default=True,
+    help="viewer reads, member changes, manager administers members too.",
+)
 @store_options
 def invite(
     organisation: str, user: str, role: str, store: str | None, blobs: Path | None
@@ -99,7 +105,7 @@ def find_organisation(use: UseCases, name_or_id: str) -> str:
         raise NotFound(f"There is no organisation called {shown(name_or_id)}.")
     if len(named) > 1:
         raise Ambiguous(
-            f"{len(named)} organisations are called {shown(name_or_id)}: use an id, one of "
-            f"{', '.join(named)}."
+            f"{len(named)} organisations are called {shown(name_or_id)}: use an id, "
+            f"one of {', '.join(named)}."
         )
     return named[0]

@@ -33,11 +33,11 @@ def token() -> None:
     type=ROLES,
     default="member",
     show_default=True,
-    help="viewer reads, member changes, manager administers tokens too.",
+    help="viewer reads, member changes, manager administers members too.",
 )
 @_ORGANISATION
 @store_options
-def create(  # noqa: PLR0913 -- the options of the command
+def create(
     user: str,
     name: str,
     role: str,

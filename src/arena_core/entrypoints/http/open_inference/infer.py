@@ -109,7 +109,8 @@ class Inference:
         live, body = await self._plane.received(live, asking, scope, receive, begun)
         request = await self._read(body, scope)
         timeout_s = asking.timeout_s or request.timeout_s
-        asking = evolve(asking, choice=request.choice, timeout_s=timeout_s)
+        if (request.choice, timeout_s) != (asking.choice, asking.timeout_s):
+            asking = evolve(asking, choice=request.choice, timeout_s=timeout_s)
         call = _Call(named, live, asking, request, begun)
         if request.sequence is not None and live.model.manifest.is_recurrent:
             return await self._step(call, request.sequence, caller)

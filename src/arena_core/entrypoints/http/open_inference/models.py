@@ -2,6 +2,7 @@
 
 import hmac
 from contextlib import suppress
+from functools import lru_cache
 from uuid import UUID
 
 from attrs import frozen
@@ -31,6 +32,7 @@ from arena_core.entrypoints.library import Arena
 
 VERSION_LENGTH = 12
 """Characters of a digest that name a version, as in the metrics."""
+KNOWN_NAMES = 1024
 UNKNOWN = "There is no such model: name it by the id of an agent, or by its name."
 
 
@@ -127,14 +129,18 @@ class Models:
 
     def _known_by_id(self, name: str) -> Live | None:
         """Return what is live under an id, which costs no look at the log."""
-        live = self._live(name)
-        if live is None:
-            with suppress(ValueError):
-                return self._live(str(deployment_of(AgentId(UUID(name)))))
-        return live
+        return self._live(name) or self._live(_deployment_named(name))
 
     def _live(self, deployment_id: str) -> Live | None:
         return self.arena.application.registry.live(deployment_id)
+
+
+@lru_cache(maxsize=KNOWN_NAMES)
+def _deployment_named(name: str) -> str:
+    """Return the deployment of the agent whose id `name` is; empty if it is none."""
+    with suppress(ValueError):
+        return str(deployment_of(AgentId(UUID(name))))
+    return ""
 
 
 def _agent_id(rows: RowReader, some_id: UUID) -> UUID:
