@@ -1,7 +1,7 @@
 """Who may call what: every route of the app itself, with every bad credential."""
 
+import base64
 import logging
-import re
 import traceback
 from uuid import UUID, uuid4
 
@@ -9,6 +9,7 @@ import pytest
 from starlette.routing import Route
 
 import arena_core
+from arena_core.application.identity import authenticate
 from arena_core.application.keys import DeploymentKeys
 from arena_core.application.secrets import is_intact, sealed
 from arena_core.domain.ids import DeploymentId, OrganisationId
@@ -18,8 +19,19 @@ from arena_core.entrypoints.http.endpoints import Endpoint
 import bundles
 from end_to_end.http_world import Answer, World, asked, bearing, opened, packed, wire
 
-PUBLIC = {"/livez", "/readyz", "/openapi.json"}
-"""And `/inference/<id>/status`.  Nothing else is open."""
+OPEN = ("/livez", "/readyz", "/openapi.json", "/device", "/device/page.css",
+        "/device/page.js")  # fmt: skip
+"""And `/inference/<id>/status`, and the health of `/v2`.  Nothing else is open."""
+OAUTH = "/realms/arena/protocol/openid-connect"
+PUBLIC = {
+    *(("GET", path) for path in OPEN),
+    # What these are sent is the credential.
+    ("POST", "/api/v1/invitations/accept"),
+    ("POST", OAUTH + "/auth/device"),
+    ("POST", OAUTH + "/token"),
+    ("POST", OAUTH + "/logout"),
+}
+CLI = "/api/cli/v1"
 
 PROJECT = "/api/v1/projects/{project_id}"
 EXPERIMENT = "/api/v1/experiments/{experiment_id}"
@@ -75,9 +87,40 @@ NEEDS = {
     ("GET", ORGANISATION + "/invitations"): "manager",
     ("POST", ORGANISATION + "/invitations"): "manager",
     ("DELETE", ORGANISATION + "/invitations/{invitation_id}"): "manager",
+    ("GET", "/api/v1/sign-ins"): "viewer",
+    ("POST", "/api/v1/sign-ins/approve"): "viewer",
+    ("POST", "/api/v1/sign-ins/deny"): "viewer",
+    ("DELETE", "/api/v1/sign-ins/{sign_in_id}"): "viewer",
     ("GET", "/api/v1/events"): "viewer",
     ("GET", "/metrics"): "viewer",
+    ("GET", "/api/users/current"): "viewer",
+    ("GET", CLI + "/projects"): "viewer",
+    ("POST", CLI + "/projects/create"): "member",
+    ("DELETE", CLI + "/projects/delete"): "member",
+    ("GET", CLI + "/experiments/list"): "viewer",
+    ("POST", CLI + "/experiments/jobs/submit"): "member",
+    ("POST", CLI + "/experiments/jobs/resume"): "member",
+    ("POST", CLI + "/experiments/jobs/stop"): "member",
+    ("GET", CLI + "/experiments/jobs/checkpoints"): "viewer",
+    ("GET", CLI + "/experiments/metrics"): "viewer",
+    ("POST", CLI + "/inference/deploy"): "member",
+    ("GET", CLI + "/inference/deployments/list"): "viewer",
+    ("GET", CLI + "/inference/deployments/one"): "viewer",
 }
+LEAVE = ("DELETE", ORGANISATION + "/members/{user}")
+"""Everybody may leave by themselves."""
+BY_NAME = {
+    CLI + "/experiments/list",
+    CLI + "/experiments/jobs/resume",
+    CLI + "/experiments/jobs/stop",
+    CLI + "/experiments/jobs/checkpoints",
+    CLI + "/experiments/jobs/submit",
+    CLI + "/experiments/metrics",
+    CLI + "/inference/deploy",
+    CLI + "/inference/deployments/one",
+    CLI + "/projects/delete",
+}
+"""Where ours are asked for by their names, which others do not have."""
 MASTER = "the-master-secret"
 BELOW = {"member": "viewer", "manager": "member"}
 HOSTS = (
@@ -99,7 +142,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def world():
     """Return a world that the tests of this module only read."""
-    with opened() as world:
+    with opened(failed_auth_rate=0) as world:
         yield world
 
 
@@ -141,6 +184,7 @@ def routes(world: World, live, folder) -> list[Address]:
         "organisation_id": "default",
         "user": "grace",
         "invitation_id": world.arena.invitations.invite("default", "bob").view.id,
+        "sign_in_id": UUID(int=0),
         "step": 10,
     }
     bodies = {
@@ -157,12 +201,30 @@ def routes(world: World, live, folder) -> list[Address]:
         ("PATCH", ORGANISATION + "/members/{user}"): b'{"role":"viewer"}',
         ("POST", ORGANISATION + "/invitations"): b'{"user":"zoe"}',
         ("POST", EXPERIMENT + "/metrics"): b'{"points":[]}',
+        ("POST", "/api/v1/sign-ins/approve"): b'{"user_code":"WDJB-MJHT-BCDF"}',
+        ("POST", "/api/v1/sign-ins/deny"): b'{"user_code":"WDJB-MJHT-BCDF"}',
+        ("POST", CLI + "/projects/create"): b'{"name":"q","llm_based":false}',
+        ("DELETE", CLI + "/projects/delete"): b'{"name":"a project"}',
+        ("POST", CLI + "/experiments/jobs/submit"): b'{"manifest":{"algorithm":'
+        b'{"name":"PPO"},"environment":{"name":"CartPole-v1"}},"project":"a project",'
+        b'"experiment_name":"x"}',
+        ("POST", CLI + "/experiments/jobs/resume"): b'{"experiment_name":"a run",'
+        b'"max_steps":9}',
+        ("POST", CLI + "/experiments/jobs/stop"): b'{"experiment_name":"a run"}',
+        ("POST", CLI + "/inference/deploy"): b'{"experiment_name":"a run"}',
         ("POST", EXPERIMENT + "/checkpoints"): packed(folder),
     }
     queries = {
         ("POST", EXPERIMENT + "/checkpoints"): {"step": "30"},
         ("GET", "/api/v1/agents/sources"): {"kind": "classic"},
+        ("GET", CLI + "/experiments/list"): {"project": "a project"},
+        ("GET", CLI + "/experiments/jobs/checkpoints"): {"experiment_name": "a run"},
+        ("GET", CLI + "/experiments/metrics"): {"experiment_name": "a run"},
+        ("GET", CLI + "/inference/deployments/one"): {"name": "an agent"},
     }
+    # HEAD is answered as GET is, and takes the same query.
+    heads = {path: said for (verb, path), said in queries.items() if verb == "GET"}
+    queries |= {("HEAD", path): said for path, said in heads.items()}
     return [
         Address(
             method,
@@ -171,8 +233,9 @@ def routes(world: World, live, folder) -> list[Address]:
             (queries.get((method, route.path)), bodies.get((method, route.path))),
         )
         for route in world.app.routes
-        if isinstance(route, Route) and route.path not in PUBLIC
+        if isinstance(route, Route)
         for method in sorted(route.methods)
+        if (method.replace("HEAD", "GET"), route.path) not in PUBLIC
     ]
 
 
@@ -210,7 +273,32 @@ def wrong_credentials(world: World, live) -> dict[str, str | None]:
         "revoked": f"Bearer {revoked.token}",
         "rotated": f"Bearer {rotated.token}",
         "a deployment's key": f"Bearer {live.key}",
+        **_of_sign_ins(world),
     }
+
+
+def _of_sign_ins(world: World) -> dict[str, str]:
+    """Return what a sign-in brings that is no credential, or is none any more."""
+    text = world.token()
+    core, now = world.arena.application.core, world.arena.application.core.clock()
+    use = world.arena.on_behalf_of(authenticate(core, text))
+    begun = use.sign_ins.begin()
+    use.sign_ins.approve(begun.user_code)
+    granted = use.sign_ins.redeem(begun.device_code)
+    head, claims, signature = granted.access_token.split(".")
+    nobody = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode()
+    invited = world.arena.invitations.invite("default", f"x{now.timestamp()}")
+    bad = {
+        "a device code": begun.device_code,
+        "a refresh token": granted.refresh_token,
+        "an invitation": invited.token,
+        "an access token without a signature": f"{head}.{claims}.",
+        "an access token signed by nobody": f"{nobody.rstrip('=')}.{claims}.",
+        "an access token with another signature": f"{head}.{claims}.{signature[::-1]}",
+        "signed out": granted.access_token,
+    }
+    use.sign_ins.sign_out(granted.refresh_token)
+    return {what: f"Bearer {credential}" for what, credential in bad.items()}
 
 
 def _changed(text: str, at: int) -> str:
@@ -239,7 +327,7 @@ def test_the_routes_of_the_app_and_their_roles_are_these_and_no_others(world):
         if isinstance(route, Route)
         for method in route.methods - {"HEAD"}
     }
-    assert there == NEEDS.keys() | {("GET", path) for path in PUBLIC}
+    assert there == NEEDS.keys() | PUBLIC
 
 
 def test_nothing_is_mounted_and_the_data_plane_is_what_lies_below_its_root(world):
@@ -265,7 +353,7 @@ def test_an_endpoint_without_a_role_cannot_be_declared():
 
 
 def test_what_is_public_answers_anybody(world, live):
-    for path in (*PUBLIC, f"{live.path}/status"):
+    for path in (*OPEN, f"{live.path}/status"):
         assert world.client().get(path).status_code == 200, path
         assert world.client("hunter2").get(path).status_code == 200, path
 
@@ -316,9 +404,21 @@ def test_the_refusal_is_the_same_whatever_is_wrong(world, live):
         .get("/api/v1/projects", headers={**dict(_headers(value)), "X-Request-Id": "1"})
         .text
         for what, value in wrong_credentials(world, live).items()
-        if what != "not ascii"
+        if what != "not ascii" and not what.startswith("an access token")
     }
     assert len(answers) == 1
+
+
+def test_the_refusal_of_an_access_token_is_the_same_whatever_is_wrong(world, live):
+    answers = {
+        world.client()
+        .get("/api/v1/projects", headers={**dict(_headers(value)), "X-Request-Id": "1"})
+        .text
+        for what, value in wrong_credentials(world, live).items()
+        if what.startswith("an access token")
+    }
+    assert len(answers) == 1
+    assert "sign in again" in answers.pop()
 
 
 # --- 403 and 404 -----------------------------------------------------------------
@@ -346,7 +446,10 @@ def test_every_route_takes_the_role_that_it_needs(folder):
         for address in sorted(addresses, key=lambda a: a.method == "DELETE"):
             needed = NEEDS[address.method.replace("HEAD", "GET"), address.route]
             status = address.ask(clients[needed]).status_code
-            assert status in {200, 201, 202, 404, 409, 422}, (address, status)
+            if (address.method, address.route) == LEAVE:
+                assert status == 403  # somebody else: it takes a manager
+            else:
+                assert status in {200, 201, 202, 404, 409, 422}, (address, status)
 
 
 def test_what_belongs_to_another_organisation_is_not_there(world, addresses):
@@ -357,7 +460,7 @@ def test_what_belongs_to_another_organisation_is_not_there(world, addresses):
             address.method == "POST"
             and address.route in {"/api/v1/experiments", "/api/v1/agents"}
         )
-        if about_ours:
+        if about_ours or address.route in BY_NAME:
             answer = address.ask(stranger)
             assert answer.status_code == 404, address
     assert world.head() == before
@@ -370,7 +473,8 @@ def test_lists_hold_nothing_of_another_organisation(world, live, addresses):
     for address in addresses:
         if address.method == "GET" and "{" not in address.route:
             answer = address.ask(stranger)
-            assert answer.status_code == 200, address
+            expected = 404 if address.route in BY_NAME else 200
+            assert answer.status_code == expected, address
             assert not any(text in answer.text for text in ours), address
 
 

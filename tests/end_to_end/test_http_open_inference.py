@@ -524,6 +524,21 @@ def test_a_rotated_key_is_dead(tmp_path):
         assert_refused(get(endpoint, f"models/{endpoint.agent_id}"), 401)
 
 
+def test_who_insists_on_bad_credentials_is_slowed_down(tmp_path):
+    with opened(failed_auth_rate=0.001) as world:
+        shape = EVERY_SHAPE["box"]
+        endpoint = world.live(shape.write(tmp_path / "box"), algorithm="SAC")
+        bad = world.client("arena_pat_x")
+        for path in ("", f"/models/{endpoint.agent_id}"):
+            statuses = [bad.get(f"/v2{path}").status_code for _ in range(2)]
+            assert statuses[1] == 429
+        path = f"/v2/models/{endpoint.agent_id}/infer"
+        refused = bad.post(path, content=request(OBS)[0])
+        assert_refused(refused, 429)
+        assert int(refused.headers["retry-after"]) > 0
+        assert answered(infer(endpoint, OBS)), "a good one is never affected"
+
+
 # --- the repository ------------------------------------------------------------------
 
 

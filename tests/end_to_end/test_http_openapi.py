@@ -1,5 +1,6 @@
 """The description of the API is true, and so is what it says of its own health."""
 
+import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,9 +13,22 @@ from starlette.routing import Route
 from arena_core.domain.errors import Unavailable
 
 import bundles
-from end_to_end.http_world import World, opened, packed
+from end_to_end.http_world import World, opened, packed, wire
 
 API = "/api/v1"
+CLI = "/api/cli/v1"
+OAUTH = "/realms/arena/protocol/openid-connect"
+DATA_PLANE = {
+    ("GET", "/inference/{deployment_id}/status"),
+    ("POST", "/inference/{deployment_id}/get_action"),
+    ("POST", "/inference/{deployment_id}/predict"),
+}
+PUBLIC = {
+    "/livez", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready",
+    "/device", "/device/page.css", "/device/page.js", "/api/v1/invitations/accept",
+    "/inference/{deployment_id}/status", f"{OAUTH}/auth/device", f"{OAUTH}/token",
+    f"{OAUTH}/logout",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +66,21 @@ def test_it_describes_every_route_of_the_app_and_no_other(world, document):
         if isinstance(route, Route)
         for method in route.methods - {"HEAD"}
     }
-    assert operations(document).keys() == there
+    described = operations(document).keys()
+    beside = {(m, p) for m, p in described if p.startswith(("/inference/", "/v2"))}
+    assert described - beside == there
+    assert beside == DATA_PLANE | _of_open_inference(world)
+
+
+def _of_open_inference(world):
+    """Return what is served below /v2; a version may be named with each model."""
+    routes = {(r.method, r.template) for r in world.app.open_inference._routes}
+    versioned = {
+        (method, template.replace("{model}", "{model}/versions/{version}"))
+        for method, template in routes
+        if template.startswith("/v2/models")
+    }
+    return routes | versioned
 
 
 def test_every_operation_has_an_id_of_its_own_and_a_summary(document):
@@ -63,11 +91,11 @@ def test_every_operation_has_an_id_of_its_own_and_a_summary(document):
 
 def test_what_needs_a_credential_says_so(document):
     for (_, path), operation in operations(document).items():
-        if path.startswith("/api/") or path == "/metrics":
-            assert operation["security"] == [{"token": []}]
-            assert {"401", "403"} <= operation["responses"].keys()
-        else:
+        if path in PUBLIC:
             assert "security" not in operation
+        else:
+            assert operation["security"] == [{"token": []}], path
+            assert {"401", "403"} <= operation["responses"].keys()
 
 
 def test_parameters_are_described_with_their_kinds(document):
@@ -75,20 +103,27 @@ def test_parameters_are_described_with_their_kinds(document):
     delete = described[
         "DELETE", API + "/experiments/{experiment_id}/checkpoints/{step}"
     ]
-    assert {p["name"]: p["schema"] for p in delete["parameters"]} == {
-        "experiment_id": {"type": "string", "format": "uuid"},
-        "step": {"type": "integer"},
+    in_path = {
+        p["name"]: p["schema"] for p in delete["parameters"] if p["in"] == "path"
     }
+    assert in_path == {
+        "experiment_id": {"type": "string", "format": "uuid"},
+        "step": {"type": "integer", "minimum": 0},
+    }
+    edit = described["PATCH", API + "/agents/{agent_id}"]
+    assert [p["name"] for p in edit["parameters"]] == ["agent_id", "If-Match"]
+    created = described["POST", API + "/agents"]["parameters"]
+    assert [(p["in"], p["name"]) for p in created] == [("header", "Idempotency-Key")]
     listed = described["GET", API + "/agents"]["parameters"]
     assert {p["name"] for p in listed} == {
-        "as_of", "limit", "cursor", "kind", "name", "experiment_id",
+        "as_of", "limit", "cursor", "kind", "name", "experiment_id", "If-None-Match",
     }  # fmt: skip
     assert not any(p["required"] for p in listed)
 
 
 def test_every_get_of_the_control_plane_takes_as_of(document):
     for (method, path), operation in operations(document).items():
-        if method == "GET" and path.startswith("/api/"):
+        if method == "GET" and path.startswith("/api/v1/"):
             names = {p["name"] for p in operation["parameters"]}
             assert "as_of" in names, path
 
@@ -102,11 +137,9 @@ class Checked:
     def __init__(self, world: World, document: Mapping):
         self._client = world.member()
         self._document = document
-        self._by_route = {
-            (method, route.path): route
-            for route in world.app.routes
-            if isinstance(route, Route)
-            for method in route.methods
+        self._templates = {
+            template: re.compile(re.sub(r"\\{\w+\\}", "([^/]+)", re.escape(template)))
+            for template in document["paths"]
         }
         self.seen: set[tuple[str, str, str]] = set()
 
@@ -116,11 +149,15 @@ class Checked:
         responses = self._document["paths"][template][method.lower()]["responses"]
         status = str(answer.status_code)
         self.seen.add((method, template, status))
+        content = responses.get(status, responses["default"]).get("content")
+        if content is None:
+            assert not answer.content, (method, template, status)
+            return answer
         media_type = answer.headers["content-type"]
-        described = responses.get(status, responses["default"])["content"][media_type]
-        is_json = media_type.endswith("json")
+        is_json = media_type.endswith("json") and "ndjson" not in media_type
         body = answer.json() if is_json else answer.text
-        self.validate(body, described["schema"])
+        kind = media_type if media_type in content else media_type.partition(";")[0]
+        self.validate(body, content[kind]["schema"])
         return answer
 
     def validate(self, body, schema):
@@ -133,8 +170,9 @@ class Checked:
     def _template(self, method, path):
         fitting = [
             template
-            for (m, template), route in self._by_route.items()
-            if m == method and route.path_regex.match(path)
+            for template, pattern in self._templates.items()
+            if pattern.fullmatch(path.partition("?")[0])
+            and method.lower() in self._document["paths"][template]
         ]
         return min(fitting, key=lambda template: template.count("{"))
 
@@ -149,9 +187,11 @@ def test_every_answer_is_as_it_is_described(tmp_path):
         successes = {
             (method, path) for method, path, status in checked.seen if status < "300"
         }
-        assert successes == operations(document).keys()
+        # The agent acts, and so does not predict.
+        predict = ("POST", "/inference/{deployment_id}/predict")
+        assert successes | {predict} == operations(document).keys()
         failures = {status for *_, status in checked.seen if status >= "300"}
-        assert failures == {"404", "409", "422"}
+        assert failures == {"400", "404", "409", "422"}
 
 
 def _through_every_operation(checked: Checked, folder) -> None:
@@ -207,7 +247,11 @@ def _through_every_operation(checked: Checked, folder) -> None:
     one("POST", f"{at_agent}/redeploy", params={"wait": 30}, json=guarded)
     one("GET", at_agent)
     one("POST", f"{at_agent}/rollback", params={"wait": 30})
-    issued = one("POST", "/tokens", json={"name": "t", "user": "u"})
+    _call(checked, one("GET", at_agent))
+    issued = one("POST", "/tokens", json={"name": "t", "kind": "org"})
+    _as_the_public_client(checked, folder)
+    _among_people(checked, one)
+    _signing_in(checked, one)
     for path in (
         "/projects", at_project, "/experiments", at_experiment, "/tokens", "/events",
         f"{at_experiment}/metrics", f"{at_experiment}/checkpoints",
@@ -228,6 +272,96 @@ def _through_every_operation(checked: Checked, folder) -> None:
     one("DELETE", f"{at_experiment}/checkpoints/1")
     one("DELETE", at_experiment)
     one("DELETE", at_project)
+
+
+def _call(checked: Checked, agent: dict) -> None:
+    """Call a live agent, by both protocols."""
+    at = f"/inference/{agent['deployment']['id']}"
+    checked.ask("GET", f"{at}/status")
+    checked.ask("POST", f"{at}/get_action", json={"obs": wire([[0.0] * 4])})
+    checked.ask("POST", f"{at}/get_action", json={})
+    checked.ask("POST", f"{at}/predict", json={"inputs": None})
+    for path in ("", "/health/live", "/health/ready"):
+        checked.ask("GET", f"/v2{path}")
+    version = agent["deployment"]["digest"][:12]
+    row = {"name": "obs", "datatype": "FP32", "shape": [1, 4], "data": [0.0] * 4}
+    for of in (agent["id"], f"{agent['id']}/versions/{version}"):
+        checked.ask("GET", f"/v2/models/{of}")
+        checked.ask("GET", f"/v2/models/{of}/ready")
+        checked.ask("POST", f"/v2/models/{of}/infer", json={"inputs": [row]})
+    checked.ask("POST", "/v2/repository/index")
+    checked.ask("POST", f"/v2/repository/models/{agent['id']}/unload")
+    checked.ask("GET", f"/v2/models/{agent['id']}/ready")
+    checked.ask("POST", f"/v2/repository/models/{agent['id']}/load")
+
+
+def _as_the_public_client(checked: Checked, folder) -> None:
+    def one(method, path, said=None):
+        options = {} if said is None else {"json": said}
+        return checked.ask(method, CLI + path, **options)
+
+    checked.ask("GET", "/api/users/current")
+    one("POST", "/projects/create", {"name": "q", "llm_based": False})
+    one("GET", "/projects")
+    manifest = {
+        "algorithm": {"name": "PPO"},
+        "environment": {"name": "CartPole-v1"},
+        "training": {"max_steps": 10},
+    }
+    submitted = {"manifest": manifest, "project": "q", "experiment_name": "x"}
+    one("POST", "/experiments/jobs/submit", submitted)
+    row = one("GET", "/experiments/list?project=q").json()[0]
+    at = f"{API}/experiments/{row['id']}/checkpoints?step=1"
+    checked.ask("POST", at, content=packed(folder))
+    one("POST", "/experiments/jobs/stop", {"experiment_name": "x"})
+    one("POST", "/experiments/jobs/resume", {"experiment_name": "x", "max_steps": 9})
+    one("GET", "/experiments/jobs/checkpoints?experiment_name=e")
+    one("GET", "/experiments/metrics?experiment_name=e")
+    one("GET", "/experiments/metrics?experiment_name=e&preview_rows=5")
+    one("POST", "/inference/deploy", {"experiment_name": "e"})
+    one("GET", "/inference/deployments/list")
+    one("GET", "/inference/deployments/one?name=e")
+    one("DELETE", "/projects/delete", {"name": "q"})
+
+
+def _among_people(checked: Checked, one) -> None:
+    one("GET", "/users/me")
+    one("PATCH", "/users/me", json={"first_name": "Ada"})
+    one("POST", "/organisations", json={"name": "Other"})
+    one("GET", "/organisations")
+    at = "/organisations/default"
+    one("GET", at)
+    one("PATCH", at, json={"name": "Ours"})
+    invited = one("POST", f"{at}/invitations", json={"user": "grace"})
+    withdrawn = one("POST", f"{at}/invitations", json={"user": "alan"})
+    one("GET", f"{at}/invitations")
+    one("DELETE", f"{at}/invitations/{withdrawn['id']}")
+    checked.ask("POST", f"{API}/invitations/accept", json={"token": invited["token"]})
+    one("GET", f"{at}/members")
+    one("PATCH", f"{at}/members/grace", json={"role": "viewer"})
+    one("DELETE", f"{at}/members/grace")
+
+
+def _signing_in(checked: Checked, one) -> None:
+    def form(path, **said):
+        fields = {"client_id": "arena-cli", **said}
+        return checked.ask("POST", OAUTH + path, data=fields).json
+
+    denied = form("/auth/device")()
+    one("POST", "/sign-ins/deny", json={"user_code": denied["user_code"]})
+    begun = form("/auth/device")()
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    code = begun["device_code"]
+    form("/token", grant_type=grant, device_code=code)
+    one("POST", "/sign-ins/approve", json={"user_code": begun["user_code"]})
+    granted = form("/token", grant_type=grant, device_code=code)()
+    refresh = granted["refresh_token"]
+    form("/token", grant_type="refresh_token", refresh_token=refresh)
+    listed = one("GET", "/sign-ins")
+    for path in ("/device", "/device/page.css", "/device/page.js"):
+        checked.ask("GET", path)
+    one("DELETE", f"/sign-ins/{listed['items'][0]['id']}")
+    form("/logout", refresh_token=refresh)
 
 
 def test_the_check_can_fail(world, document):

@@ -24,9 +24,12 @@ OBS = bundles.observations(2, 4)
 RIGHT = bundles.CARTPOLE(OBS).argmax(axis=1)
 BODY = json.dumps({"obs": wire(OBS), "batch_size": 2}).encode()
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="nothing here makes certificates"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("openssl") is None, reason="nothing here makes certificates"
+    ),
+]
 
 
 @pytest.fixture(scope="module", name="made")
@@ -104,7 +107,6 @@ def test_who_does_not_speak_tls_is_told_nothing(made):
             assert b"HTTP/" not in plain.recv(1000)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_serve_answers_over_tls_alone(tmp_path, workers):
     made = certificate(tmp_path, password=WORD)

@@ -63,7 +63,9 @@ class Tenant:
             arena_core.Caller(OrganisationId(self.name), LIBRARY, Role.MANAGER)
         )
         issued = use.tokens.issue(name="t", user=f"{self.name}-ada", role="manager")
+        # Else each request would be given an id of its own.
         self._client = self.world.client(issued.token)
+        self._client.headers["X-Request-Id"] = "1"
 
     def turn(self, clock: int) -> None:
         """Let what is done next be this tenant's: its ids, at that time."""
@@ -95,6 +97,8 @@ class Tenant:
         if step.finds is not None and answer.status_code == 201:
             self.things.setdefault(step.finds, []).append(answer.json()["id"])
         heads = {name: answer.headers.get(name) for name in HEADERS}
+        if '"position":' in answer.text or '"next_cursor":"' in answer.text:
+            heads["etag"] = None  # it is a digest of the positions too
         return f"{answer.status_code} {json.dumps(heads)}\n{answer.text}"
 
 
@@ -126,6 +130,15 @@ def _at(path: str) -> Callable[[Tenant], str]:
     )
 
 
+def _own(path: str) -> Callable[[Tenant], str]:
+    """Return an address of the tenant's organisation itself."""
+    return lambda tenant: f"{API}/organisations/{tenant.name}{path}"
+
+
+def _named(tenant: Tenant) -> dict:
+    return {"name": NAMES[tenant.clock % 2], "description": None, "llm_based": False}
+
+
 STEPS = (
     Step("POST", _at("/projects"), _project, "project"),
     Step("POST", _at("/experiments"), _experiment, "experiment"),
@@ -148,6 +161,26 @@ STEPS = (
     Step("GET", _at("/agents/{agent}/access")),
     Step("GET", _at("/agents/sources?kind=classic")),
     Step("GET", _at("/tokens")),
+    Step("POST", _at("/tokens"), lambda _: {"name": "k", "kind": "org"}, "token"),
+    Step("POST", _at("/tokens/{token}/rotate"), lambda _: {}),
+    Step("DELETE", _at("/tokens/{token}")),
+    Step("GET", _at("/users/me")),
+    Step("PATCH", _at("/users/me"), lambda _: {"first_name": "Ada"}),
+    Step("GET", _at("/organisations")),
+    Step("GET", _own("/members")),
+    Step("GET", _own("/invitations")),
+    # Both invite the same people, and each other's.
+    Step("POST", _own("/invitations"), lambda _: {"user": "grace", "role": "viewer"}),
+    Step("POST", _own("/invitations"), lambda _: {"user": "ours-ada"}),
+    Step("POST", _own("/invitations"), lambda _: {"user": "theirs-ada"}),
+    Step("GET", lambda _: "/api/users/current"),
+    Step("GET", lambda _: "/api/cli/v1/projects"),
+    Step("POST", lambda _: "/api/cli/v1/projects/create", _named),
+    Step("GET", lambda _: "/api/cli/v1/experiments/list?project=p"),
+    Step("POST", lambda _: "/api/cli/v1/inference/deploy",
+         lambda _: {"experiment_name": "p"}),
+    Step("GET", lambda _: "/api/cli/v1/inference/deployments/list"),
+    Step("GET", lambda _: "/api/cli/v1/inference/deployments/one?name=balancer"),
     Step("GET", _at("/events")),
 )  # fmt: skip
 

@@ -103,7 +103,9 @@ def test_a_head_without_a_host_or_a_length_is_left_to_others(missing):
 HOSTS = [b"here?", b"here#", b"here/skip", b"x/y?z", b"me@here", b"he re", b"here:"]
 
 
-@pytest.mark.parametrize("host", [*HOSTS, b"", b"here, here", b"here:123456", b"[here]"])
+@pytest.mark.parametrize(
+    "host", [*HOSTS, b"", b"here, here", b"here:123456", b"[here]"]
+)
 def test_a_malformed_host_is_left_to_others(host):
     assert read(fields=[b"Host: " + host, *FIELDS[1:]]) is None
 

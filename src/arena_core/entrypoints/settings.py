@@ -1,8 +1,7 @@
 """The settings of a process: one frozen object, read from the environment once."""
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -13,14 +12,11 @@ from attrs.validators import optional
 from arena_core.application.ports import Device
 from arena_core.domain.errors import Rejected
 from arena_core.domain.values import one_of
+from arena_core.entrypoints.addresses import all_hosts, all_origins, listed
 
 MEMORY = "memory:"
 SQLITE = "sqlite:///"
 MIB = 1024 * 1024
-ANY_HOST = "*"
-HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
-"""What a host is called: a name, an address, or one of IPv6 in its brackets."""
-ORIGIN = re.compile(rf"(https?)://({HOST.pattern})(?::[0-9]{{1,5}})?")
 N = TypeVar("N", int, float)
 CALLED = {int: "whole number", float: "number"}
 
@@ -64,34 +60,6 @@ def _log_level(level: LogLevel | str) -> LogLevel:
 
 def _device(device: Device | str) -> Device:
     return one_of(Device, device, field="device")
-
-
-def _listed(names: Iterable[str] | str | None) -> tuple[str, ...] | None:
-    """Return what is listed, or separated by commas, in lower case."""
-    if names is None:
-        return None
-    listed = names.split(",") if isinstance(names, str) else names
-    return tuple(name.strip().lower() for name in listed if name.strip())
-
-
-def _all_hosts(_: object, attribute: "Attribute[object]", names: Iterable[str]) -> None:
-    if not all(name == ANY_HOST or HOST.fullmatch(name) for name in names):
-        raise Rejected(
-            f"{attribute.name} must be names or addresses of hosts without a port, or "
-            "* for any.",
-            field=attribute.name,
-        )
-
-
-def _all_origins(
-    _: object, attribute: "Attribute[object]", origins: Iterable[str]
-) -> None:
-    if not all(map(ORIGIN.fullmatch, origins)):
-        raise Rejected(
-            f"{attribute.name} must be origins: a scheme and a host, and a port if it "
-            "is not the usual one.",
-            field=attribute.name,
-        )
 
 
 def _positive(_: object, attribute: "Attribute[int]", value: object) -> None:
@@ -182,12 +150,12 @@ class Settings:
     workers: int = field(default=1, validator=_positive)
     """How many processes `serve` answers with."""
     allowed_hosts: tuple[str, ...] | None = field(
-        default=None, converter=_listed, validator=optional(_all_hosts)
+        default=None, converter=listed, validator=optional(all_hosts)
     )
     """Hosts that callers may address this server by; None, or a `*` in it: any.
     `serve` has others of its own where it listens on a loopback address."""
     allowed_origins: tuple[str, ...] | None = field(
-        default=None, converter=_listed, validator=optional(_all_origins)
+        default=None, converter=listed, validator=optional(all_origins)
     )
     """Origins of web pages that may call, besides our own."""
     failed_auth_rate: float = field(default=10.0, validator=_zero_or_more)

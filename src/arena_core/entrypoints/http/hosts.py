@@ -11,7 +11,8 @@ from http import HTTPStatus
 
 from attrs import frozen
 
-from arena_core.entrypoints.settings import ANY_HOST, HOST, ORIGIN, Settings
+from arena_core.entrypoints.addresses import ANY_HOST, HOST, ORIGIN
+from arena_core.entrypoints.settings import Settings
 
 HEADERS = Iterable[tuple[bytes, bytes]]
 SAFE = frozenset({"GET", "HEAD"})

@@ -1,6 +1,7 @@
 """/openapi.json: OpenAPI 3.1, made from the very table that answers requests.
 
-What is not in that table, the data plane, is described by hand in `openapi_inference`.
+What is not in that table, the data plane, is described by hand: `openapi_inference`
+and `openapi_v2`.
 """
 
 import re
@@ -10,7 +11,11 @@ from typing import Any
 import msgspec
 
 from arena_core.domain.values import LONGEST_NAME, Role
-from arena_core.entrypoints.http import openapi_inference, openapi_responses
+from arena_core.entrypoints.http import (
+    openapi_inference,
+    openapi_responses,
+    openapi_v2,
+)
 from arena_core.entrypoints.http.endpoints import (
     NUMBERS,
     TEXTS,
@@ -28,7 +33,7 @@ _REF = "#/components/schemas/{name}"
 
 
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """Return the OpenAPI document of `endpoints` and of the data plane."""
+    """Return the OpenAPI document of `endpoints`, and of the data plane."""
     types = _types(endpoints)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     by_type = dict(zip(types, schemas, strict=True))
@@ -44,7 +49,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
             "summary": "Trained checkpoints become agents that answer, with a history.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {**paths, **openapi_inference.PATHS},
+        "paths": {**paths, **openapi_inference.PATHS, **openapi_v2.PATHS},
         "components": {
             "schemas": {**components, **openapi_inference.SCHEMAS},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},

@@ -126,8 +126,7 @@ SCHEMAS: dict[str, Any] = {
         env_defined_actions=_TREE,
     ),
     "ActionAnswer": _object(
-        ["success", "action"],
-        success={"const": True},
+        ["action"],
         action=_TREE,
         hidden_state=_TREE,
     ),

@@ -64,7 +64,10 @@ def _success(
     if status is HTTPStatus.NO_CONTENT:
         return success
     schema = _schema(answer, by_type)
-    success["content"] = {kind: {"schema": schema} for kind in endpoint.media_types}
+    success["content"] = {
+        kind: {"schema": schema if kind == JSON else _of_kind(kind)}
+        for kind in endpoint.media_types
+    }
     headers: dict[str, Any] = {}
     if status in {HTTPStatus.CREATED, HTTPStatus.ACCEPTED}:
         headers["Location"] = _LOCATION
@@ -73,6 +76,11 @@ def _success(
     if headers:
         success["headers"] = headers
     return success
+
+
+def _of_kind(media_type: str) -> dict[str, Any]:
+    """Return the schema of a body that is something else than the resource in JSON."""
+    return {} if media_type.endswith("+json") else {"type": "string"}
 
 
 def _refused(endpoint: Endpoint) -> Iterator[HTTPStatus]:
