@@ -262,7 +262,9 @@ def test_connect_answers_202_while_it_is_pending(folder):
         client = world.member()
         agent = new_agent(client, folder)
         where = f"{API}/agents/{agent['id']}"
-        for wait in ({}, {"wait": 0}, {"wait": 0.05}, {"wait": -1}):
+        below = client.post(f"{where}/connect", params={"wait": -1})
+        assert below.status_code == 422
+        for wait in ({}, {"wait": 0}, {"wait": 0.05}):
             answer = client.post(f"{where}/connect", params=wait)
             assert answer.status_code == 202
             assert answer.headers["location"] == "http://testserver" + where
@@ -533,7 +535,18 @@ def _change_everything(client, agent):
     role = {"role": "member"}
     assert client.patch(f"{ours}/members/grace", json=role).is_success
     assert client.post(f"{ours}/invitations", json={"user": "bob"}).is_success
+    _sign_in(client)
     assert client.delete(f"{API}/agents/{agent['id']}").is_success
+
+
+def _sign_in(client):
+    at, who = "/realms/arena/protocol/openid-connect", {"client_id": "arena-cli"}
+    begun = client.post(f"{at}/auth/device", data=who).json()
+    code = {"user_code": begun["user_code"]}
+    assert client.post(f"{API}/sign-ins/approve", json=code).is_success
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    asked = {**who, "grant_type": grant, "device_code": begun["device_code"]}
+    assert client.post(f"{at}/token", data=asked).is_success
 
 
 @pytest.mark.parametrize(

@@ -354,11 +354,11 @@ def _late(world, handler, meet, token):
     met = []
 
     class Late(type(handler)):
-        def handle(self, context, *changes, expected=None):
+        def handle(self, context, *changes, **more):
             if not met:
                 met.append(True)
                 meet()
-            return super().handle(context, *changes, expected=expected)
+            return super().handle(context, *changes, **more)
 
     application = world.arena.application
     late = Late(handler.store, handler.clock, handler.pause)

@@ -241,7 +241,8 @@ def test_the_program_of_the_operations_page_answers_under_its_prefix(
     async def ask():
         async with app.router.lifespan_context(app):
             scope = {"type": "http", "method": "GET", "path": "/arena/livez"}
-            scope |= {"headers": [], "query_string": b"", "root_path": ""}
+            headers = [(b"host", b"arena.example")]
+            scope |= {"headers": headers, "query_string": b"", "root_path": ""}
             await app(scope, receive, send)
 
     async def receive():

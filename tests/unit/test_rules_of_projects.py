@@ -145,6 +145,9 @@ LISTS = {
         *use.audit.log(),
         *use.audit.log(stream=there.agent),
     ],
+    "audit.shown": lambda use, _: use.audit.shown(
+        use.session.core.store.read_all(limit=1000)
+    ),
     "audit.follow": lambda use, _: list(use.audit.follow(until=after_one_look())),
     "audit.replay": lambda use, _: (
         *(replayed := use.audit.replay()).projects,

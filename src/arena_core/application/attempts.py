@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 import msgspec
 from attrs import define, field, frozen
 
-from arena_core.application.handling import Change, Expected, Handled
+from arena_core.application.handling import Change, Expected, Guard, Handled
 from arena_core.application.history import pages
 from arena_core.application.ports import EventStore, Row
 from arena_core.domain import keyed_request
@@ -100,6 +100,8 @@ class Attempt:
     traceparent: str | None = None
     expected: Expected | None = None
     """As what the caller knows the things that it changes."""
+    rights: Guard = tuple
+    """What the caller's rights hang on; raises if they are not what they were."""
     key: Key | None = None
     repetition: Repetition | None = None
     """None: it is the first attempt."""

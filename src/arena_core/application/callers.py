@@ -1,11 +1,12 @@
 """Which rights somebody has, once it is known who they are."""
 
+from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID
 
-from arena_core.application.ports import Row
+from arena_core.application.ports import Row, Write
 from arena_core.application.session import Core, Session
-from arena_core.domain import credential, organisation, user
-from arena_core.domain.errors import Corrupt, Flaw, Unauthenticated
+from arena_core.domain import credential, organisation, sign_in, user
+from arena_core.domain.errors import Conflict, Corrupt, Flaw, Unauthenticated
 from arena_core.domain.ids import (
     OrganisationId,
     TokenId,
@@ -16,6 +17,7 @@ from arena_core.domain.ids import (
 from arena_core.domain.values import Actor, ActorKind, Caller, Role
 
 REFUSAL = "The credential is missing, unknown, rotated or revoked: use a live token."
+CHANGED = "What you may do has changed while you asked: ask again."
 OPERATORS = (ActorKind.OPERATOR, ActorKind.LIBRARY)
 """They have the store itself, and so whatever it holds."""
 
@@ -84,6 +86,40 @@ def _is_older(core: Core, actor: Actor, found: user.User) -> bool:
         return False
     row = latest(core, actor.token_id)
     return row is not None and row.kind == credential.KIND
+
+
+def unchanged(
+    core: Core, caller: Caller, again: Callable[[], Caller]
+) -> Sequence[Write]:
+    """Return what the caller's rights hang on, as it is: to be guarded by an append.
+
+    So nothing is ever appended by somebody who had lost the right before.  `again`
+    authenticates them once more.  Raises what that raises, and `Conflict` if they are
+    not the caller that they were.
+    """
+    core.views.catch_up()
+    rows = ((stream, core.views.rows.get(stream)) for stream in _hung_on(core, caller))
+    versions = [Write(s, 0 if row is None else row.version, ()) for s, row in rows]
+    require_same(caller, again())
+    return versions
+
+
+def require_same(before: Caller, now: Caller) -> None:
+    """Raise `Conflict` unless whoever asks is and may what they were and might."""
+    if now != before:
+        raise Conflict(CHANGED)
+
+
+def _hung_on(core: Core, caller: Caller) -> Iterator[UUID]:
+    actor = caller.actor
+    if actor.token_id is not None:
+        yield actor.token_id
+        row = core.views.rows.get(actor.token_id)
+        if row is not None and row.kind == sign_in.KIND:
+            yield row.state.token_id
+    if actor.kind is ActorKind.USER:
+        yield user_of(actor.name)
+        yield organisation_of(caller.organisation)
 
 
 def is_operator(caller: Caller) -> bool:

@@ -20,6 +20,9 @@ ATTEMPTS = 20
 LONGEST_PAUSE_S = 0.05
 _random = random.Random()  # noqa: S311 -- spreads writers, guards nothing
 
+Guard = Callable[[], Sequence[Write]]
+"""Returns what must still be so when it is appended, as writes of nothing."""
+
 C_contra = TypeVar("C_contra", contravariant=True)
 S = TypeVar("S")
 E = TypeVar("E")
@@ -79,30 +82,40 @@ class Handler:
     pause: Callable[[int], None] = pause_before
 
     def handle(
-        self, context: Context, *changes: Change, expected: Expected | None = None
+        self,
+        context: Context,
+        *changes: Change,
+        expected: Expected | None = None,
+        guard: Guard = tuple,
     ) -> Handled:
         """Carry out all `changes`, in their order and in one transaction, or none.
 
         Raises what `decide` raises, `ConcurrentWrite` after `ATTEMPTS` lost races, and
-        `PreconditionFailed` unless what is `expected` is so in that transaction.
+        `PreconditionFailed` unless what is `expected` is so in that transaction; and
+        what `guard` raises, which is asked anew whenever somebody was faster.
         """
         for attempt in range(1, ATTEMPTS):
             try:
-                return self._once(context, changes, expected)
+                return self._once(context, changes, expected, guard)
             except ConcurrentWrite:
                 self.pause(attempt)
-        return self._once(context, changes, expected)
+        return self._once(context, changes, expected, guard)
 
     def _once(
-        self, context: Context, changes: Sequence[Change], expected: Expected | None
+        self,
+        context: Context,
+        changes: Sequence[Change],
+        expected: Expected | None,
+        guard: Guard,
     ) -> Handled:
-        now = self.clock()
+        now, guarded = self.clock(), guard()
         work = _Work(self.store)
         if expected is not None:
             work.require(expected)
         for change in changes:
             work.do(change, now)
-        position = self.store.append(work.writes(), context=context, occurred_at=now)
+        writes = [*guarded, *work.writes()]
+        position = self.store.append(writes, context=context, occurred_at=now)
         return Handled(work.states, position, work.versions())
 
 

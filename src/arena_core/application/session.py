@@ -152,6 +152,7 @@ class Session:
             self._context(reason),
             *self.attempt.changes(changes),
             expected=self.attempt.expected,
+            guard=self.attempt.rights,
         )
         self.attempt.carried_out(handled)
         self.core.views.catch_up()

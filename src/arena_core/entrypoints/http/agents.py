@@ -28,6 +28,7 @@ from arena_core.entrypoints.http.endpoints import (
     Reply,
 )
 from arena_core.entrypoints.http.examples import examples
+from arena_core.entrypoints.http.fields import Description, Name, Seconds, Step
 from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/agents"
@@ -39,7 +40,7 @@ Value = TypeVar("Value")
 
 class Choice(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["best", "final", "specific"]
-    step: int | None = None
+    step: Step | None = None
 
 
 class AgentCreation(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,10 +49,10 @@ class AgentCreation(msgspec.Struct, forbid_unknown_fields=True):
     `memory_scope` is for a classic agent: another has its deployment by Connect.
     """
 
-    name: str
+    name: Name
     experiment_id: UUID
     checkpoint: Choice
-    description: str = ""
+    description: Description = ""
     kind: Kinds | None = None
     memory_scope: Scopes | None = None
 
@@ -59,8 +60,8 @@ class AgentCreation(msgspec.Struct, forbid_unknown_fields=True):
 class AgentEdit(msgspec.Struct, forbid_unknown_fields=True):
     """null, or left out: unchanged."""
 
-    name: str | None = None
-    description: str | None = None
+    name: Name | None = None
+    description: Description | None = None
 
 
 class Reason(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,7 +121,7 @@ class SourceFilter(Past, kw_only=True):
 class Wait(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`wait`: seconds to hold the answer until nothing is under way any more."""
 
-    wait: float = 0.0
+    wait: Seconds = 0.0
 
 
 def url_of(call: Call, deployment: DeploymentView) -> str | None:

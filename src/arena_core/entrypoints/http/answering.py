@@ -17,22 +17,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from arena_core.application.identity import authenticate
+from arena_core.application.callers import require_same
 from arena_core.domain.errors import ArenaError, Forbidden, Unauthenticated
 from arena_core.domain.values import Caller
 from arena_core.entrypoints.http import bodies, tracing
 from arena_core.entrypoints.http.endpoints import (
-    EXTERNAL_USER,
     LONGEST_WAIT_S,
     Endpoint,
     Public,
     Reply,
-    bearer,
 )
 from arena_core.entrypoints.http.errors import problem
 from arena_core.entrypoints.http.failures import FailedAuthentications
 from arena_core.entrypoints.http.idempotency import HEADER, Running, parsed_key
-from arena_core.entrypoints.http.parsed_requests import ParsedRequest, parsed
+from arena_core.entrypoints.http.parsed_requests import (
+    ParsedRequest,
+    authenticated,
+    parsed,
+)
 from arena_core.entrypoints.http.representations import represented
 from arena_core.entrypoints.library import Arena
 
@@ -86,8 +88,8 @@ class Answering:
         )
         async with self._body(request, asked.call.query) as body:
             if self.endpoint.method != "GET":
-                # A body takes its time: the token may have been revoked meanwhile.
-                await self._authorised(request)
+                # A body takes its time: the rights may have gone meanwhile.
+                require_same(caller, await self._authorised(request))
             asked = asked.with_body(body)
             if self.endpoint.takes_key:
                 return await self._once(request, asked)
@@ -98,12 +100,7 @@ class Answering:
         needs = self.endpoint.needs
         if isinstance(needs, Public):
             return self.arena.anonymous
-        caller = await run_in_threadpool(
-            authenticate,
-            self.arena.application.core,
-            bearer(request.headers.get("authorization")),
-            external_user=request.headers.get(EXTERNAL_USER),
-        )
+        caller = await run_in_threadpool(authenticated, self.arena, request)
         if (traced := tracing.current()) is not None:
             traced.caller = caller
         if not caller.role.covers(needs):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,7 @@ from arena_core.application.use_cases import UseCases
 from arena_core.domain.errors import Flaw, NotFound, Rejected, Unauthenticated
 from arena_core.domain.values import LONGEST_NAME, Caller, Role
 from arena_core.entrypoints.http import bodies
+from arena_core.entrypoints.http.fields import Moment
 from arena_core.entrypoints.http.preconditions import Versioned
 from arena_core.entrypoints.library import Arena
 
@@ -49,13 +50,16 @@ PUBLIC = Public.PUBLIC
 class Past(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The query of every GET: as of a position of the log, or a time."""
 
-    as_of: str | None = None
+    as_of: Moment | None = None
 
 
 class Listing(Past, kw_only=True):
     """The query of every list."""
 
-    limit: int = 100
+    limit: Annotated[
+        int,
+        msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": bodies.MOST_ITEMS}),
+    ] = 100
     cursor: str | None = None
 
     def paging(self) -> Paging:

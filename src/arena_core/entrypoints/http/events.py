@@ -32,6 +32,7 @@ from arena_core.entrypoints.http.endpoints import (
 )
 from arena_core.entrypoints.http.event_stream import EventStream, Following
 from arena_core.entrypoints.http.feed import Feed
+from arena_core.entrypoints.http.fields import Seconds
 
 PATH = "/api/v1/events"
 LAST = 2**63 - 1
@@ -48,7 +49,7 @@ class EventQuery(Past, kw_only=True):
     after: int = 0
     limit: int = 100
     stream: UUID | None = None
-    wait: float = 0.0
+    wait: Seconds = 0.0
 
 
 @frozen

@@ -31,6 +31,7 @@ from arena_core.entrypoints.http.endpoints import (
     Past,
     Reply,
 )
+from arena_core.entrypoints.http.fields import Name, Step
 from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/experiments"
@@ -40,14 +41,14 @@ Families = Literal["rl", "supervised", "latent", "llm"]
 
 class SourceBody(msgspec.Struct, forbid_unknown_fields=True):
     kind: Literal["gym", "dataset"]
-    name: str
+    name: Name
 
 
 class ExperimentCreation(msgspec.Struct, forbid_unknown_fields=True):
     """`family` may be left out for a known algorithm; `config` is the recipe's own."""
 
     project_id: UUID
-    name: str
+    name: Name
     algorithm: str
     family: Families | None = None
     source: SourceBody | None = None
@@ -59,7 +60,7 @@ class ExperimentCreation(msgspec.Struct, forbid_unknown_fields=True):
 class ExperimentEdit(msgspec.Struct, forbid_unknown_fields=True):
     """A name, and any part of the set-up while the experiment is a Draft."""
 
-    name: str | None = None
+    name: Name | None = None
     algorithm: str | None = None
     family: Families | None = None
     source: SourceBody | None = None
@@ -96,7 +97,7 @@ class Upload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     others beside it; `algorithm` and `channels_last` say what it does not.
     """
 
-    step: int
+    step: Step
     score: float | None = None
     fitness: float | None = None
     digest: str | None = None

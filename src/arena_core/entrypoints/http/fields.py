@@ -1,6 +1,6 @@
 """Fields of requests, described as narrowly as they are checked further in.
 
-The bounds are for /openapi.json only: the domain refuses what is beyond them, with a
+Most bounds are for /openapi.json only: the domain refuses what is beyond them, with a
 sentence of its own.
 """
 
@@ -27,7 +27,7 @@ Description: TypeAlias = Annotated[
     str, Meta(extra_json_schema={"maxLength": LONGEST_DESCRIPTION})
 ]
 Step: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
-Seconds: TypeAlias = Annotated[float, Meta(extra_json_schema={"minimum": 0})]
+Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Moment: TypeAlias = Annotated[
     str,
     Meta(

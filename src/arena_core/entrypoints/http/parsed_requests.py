@@ -1,6 +1,7 @@
 """A request that is authorised, and what came along with it beside its body."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -8,18 +9,23 @@ from attrs import evolve, frozen
 from starlette.requests import Request
 
 from arena_core.application.attempts import Attempt, Key
-from arena_core.application.handling import Expected
+from arena_core.application.callers import unchanged
+from arena_core.application.handling import Expected, Guard
 from arena_core.application.history import parse_moment
+from arena_core.application.identity import authenticate
 from arena_core.application.session import Session
 from arena_core.domain.values import Caller
 from arena_core.entrypoints.http import bodies, tracing
 from arena_core.entrypoints.http.cursors import PURPOSE, Cursors
 from arena_core.entrypoints.http.endpoints import (
+    EXTERNAL_USER,
     Call,
     Endpoint,
     Listing,
     Past,
+    Public,
     base_url,
+    bearer,
     path_ids,
 )
 from arena_core.entrypoints.http.preconditions import Conditions, Versions
@@ -80,6 +86,7 @@ def parsed(
     attempt = Attempt(
         None if traced is None else traced.traceparent,
         _expected(endpoint, arena, conditions, versions),
+        _rights(endpoint, arena, request, caller),
     )
     use = arena.on_behalf_of(caller, as_of=as_of)
     call = Call(
@@ -92,6 +99,24 @@ def parsed(
     )
     parameters = dict(request.query_params)
     return ParsedRequest(call, path, parameters, conditions, versions, cursors)
+
+
+def authenticated(arena: Arena, request: Request) -> Caller:
+    """Return who asks.  Raises `Unauthenticated`."""
+    return authenticate(
+        arena.application.core,
+        bearer(request.headers.get("authorization")),
+        external_user=request.headers.get(EXTERNAL_USER),
+    )
+
+
+def _rights(
+    endpoint: Endpoint, arena: Arena, request: Request, caller: Caller
+) -> Guard:
+    if isinstance(endpoint.needs, Public):
+        return tuple
+    again = partial(authenticated, arena, request)
+    return partial(unchanged, arena.application.core, caller, again)
 
 
 def _path(request: Request) -> str:

@@ -17,6 +17,7 @@ from arena_core.entrypoints.http.endpoints import (
     Past,
     Reply,
 )
+from arena_core.entrypoints.http.fields import Description, Name
 from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/projects"
@@ -24,16 +25,16 @@ PROJECT = Versioned("project")
 
 
 class ProjectCreation(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
+    name: Name
     kind: Literal["classic", "advanced"] = "classic"
-    description: str = ""
+    description: Description = ""
 
 
 class ProjectEdit(msgspec.Struct, forbid_unknown_fields=True):
     """null, or left out: unchanged."""
 
-    name: str | None = None
-    description: str | None = None
+    name: Name | None = None
+    description: Description | None = None
 
 
 class ProjectFilter(Listing, kw_only=True):

@@ -45,7 +45,7 @@ class TokenWithSecret:
 
     id: UUID
     kind: str
-    name: str
+    name: Name
     user: str
     role: str
     last_four: str
