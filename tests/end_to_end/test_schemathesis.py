@@ -107,7 +107,9 @@ def _configuration(folder: Path, tokens: dict[str, str], live, head: int) -> Pat
 def test_the_api_does_what_its_description_says(tmp_path):
     python = environment(REQUIREMENT)
     folder = bundles.cartpole(tmp_path / "bundle")
-    with arena_core.open(tmp_path / "arena.db", probe_interval_s=0) as arena:
+    with arena_core.open(
+        tmp_path / "arena.db", probe_interval_s=0, failed_auth_rate=0
+    ) as arena:
         ours, live = inhabited(arena, "default", folder)
         theirs, _ = inhabited(arena, "rivals", folder)
         tokens = {"ours": ours, "theirs": theirs}

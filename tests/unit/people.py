@@ -3,8 +3,8 @@
 import pytest
 
 from arena_core.application.handling import Change
-from arena_core.application.identity import authenticate, sha256_of
-from arena_core.application.secrets import sealed
+from arena_core.application.identity import authenticate
+from arena_core.application.secrets import sealed, sha256_of
 from arena_core.domain import credential
 from arena_core.domain.credential import IssueAccessToken, Secret, TokenKind
 from arena_core.domain.errors import (

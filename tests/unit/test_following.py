@@ -8,7 +8,6 @@ import pytest
 from arena_core.application import history
 from arena_core.application.history import follow
 from arena_core.domain.errors import Unavailable, UnknownEvent
-from unit.scenes import MANAGER
 
 
 class Moody:

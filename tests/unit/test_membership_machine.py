@@ -13,7 +13,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from arena_core.application.identity import authenticate, id_in
+from arena_core.application.identity import authenticate
+from arena_core.application.secrets import id_in
 from arena_core.domain.errors import ArenaError, Unauthenticated
 from arena_core.domain.ids import OrganisationId
 from arena_core.domain.values import Actor, ActorKind, Caller, Role

@@ -3,7 +3,8 @@
 import pytest
 
 from arena_core import best
-from arena_core.application.identity import authenticate, caller_of_user
+from arena_core.application.callers import caller_of_user
+from arena_core.application.identity import authenticate
 from arena_core.application.session import Paging
 from arena_core.domain.errors import (
     Conflict,

@@ -2,8 +2,10 @@
 
 import pytest
 
-from arena_core.application.identity import authenticate, caller_of_user, sha256_of
+from arena_core.application.callers import caller_of_user
+from arena_core.application.identity import authenticate
 from arena_core.application.ports import Note
+from arena_core.application.secrets import sha256_of
 from arena_core.domain.errors import (
     Conflict,
     Forbidden,

@@ -10,12 +10,12 @@ import attrs
 import pytest
 from attrs import define, field
 
-from arena_core.application.grants import ACCESS, REFRESH, refresh_token
+from arena_core.application.grants import ACCESS, REFRESH, Grant, refresh_token
 from arena_core.application.identity import authenticate
 from arena_core.application.ports import Note
 from arena_core.application.secrets import sealed
 from arena_core.application.session import Paging
-from arena_core.application.sign_ins import Grant, Refusal, SignIns
+from arena_core.application.sign_ins import Refusal, SignIns
 from arena_core.application.use_cases import Application, UseCases
 from arena_core.domain import sign_in
 from arena_core.domain.errors import (

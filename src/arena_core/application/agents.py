@@ -8,6 +8,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from arena_core.application import bundles
+from arena_core.application.agreement import AGREEMENT_S
 from arena_core.application.freezing import (
     Naming,
     SourceView,
@@ -43,8 +44,6 @@ from arena_core.domain.values import (
 )
 
 RESTORE_WINDOW = timedelta(days=30)
-AGREEMENT_S = 5.0
-"""How long an answer waits for other processes to do as it says."""
 _REMEDIES = {
     deployment.Status.UNDEPLOYED: "Connect it first.",
     deployment.Status.PENDING: "Wait until it is.",
@@ -105,7 +104,7 @@ def carry_out(
     if session.as_of is None:  # else it was done before, and the log has gone on
         # What this process serves must not lag behind what it has just recorded.
         registry.follow(session.rows.get(deployment_of(AgentId(agent_id))))
-    return session.core.agreement.all_followed(done.position, AGREEMENT_S)
+    return session.core.agreement.all_followed(done.position)
 
 
 def is_pending(found: AgentView) -> bool:
@@ -334,7 +333,7 @@ class Agents:
         # Read after what is returned: the others must have followed at least that.
         row = self._deployment(agent_id)
         position = 0 if row is None else row.position
-        return found if agreement.all_followed(position, AGREEMENT_S) else None
+        return found if agreement.all_followed(position) else None
 
     def disconnect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
         """Take the agent off its endpoint; the agent itself stays."""
@@ -409,7 +408,7 @@ class Agents:
         self.session.find(agent.KIND, agent_id)
         row = self._deployment(agent_id)
         if row is None:
-            raise NotFound("No deployment found for this agent")
+            raise NotFound(deployment.NO_DEPLOYMENT)
         return row
 
     def _view(self, row: Row) -> AgentView:

@@ -16,6 +16,8 @@ from attrs import evolve
 from arena_core.application.ports import Note, Presence
 from arena_core.domain.ids import DeploymentId, Digest, WorkerId
 
+AGREEMENT_S = 5.0
+"""How long an answer waits for other workers to do as it says."""
 LOOK_AGAIN_S = 0.002
 """How often one who waits looks at what the others have told."""
 
@@ -71,7 +73,7 @@ class Agreement:
 
     # --- asking --------------------------------------------------------------------
 
-    def all_followed(self, position: int, timeout_s: float = 5.0) -> bool:
+    def all_followed(self, position: int, timeout_s: float = AGREEMENT_S) -> bool:
         """Wait until all others serve as the log was at `position`; say whether."""
         return self._all(lambda note: note.position >= position, timeout_s)
 

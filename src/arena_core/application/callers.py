@@ -6,7 +6,13 @@ from uuid import UUID
 from arena_core.application.ports import Row, Write
 from arena_core.application.session import Core, Session
 from arena_core.domain import credential, organisation, sign_in, user
-from arena_core.domain.errors import Conflict, Corrupt, Flaw, Unauthenticated
+from arena_core.domain.errors import (
+    Conflict,
+    Corrupt,
+    Flaw,
+    Forbidden,
+    Unauthenticated,
+)
 from arena_core.domain.ids import (
     OrganisationId,
     TokenId,
@@ -120,6 +126,15 @@ def _hung_on(core: Core, caller: Caller) -> Iterator[UUID]:
     if actor.kind is ActorKind.USER:
         yield user_of(actor.name)
         yield organisation_of(caller.organisation)
+
+
+def require_role(caller: Caller, needed: Role) -> None:
+    """Raise `Forbidden` unless the caller's role covers what is needed."""
+    if not caller.role.covers(needed):
+        raise Forbidden(
+            f"This needs the role {needed.value}; in the current organisation this "
+            f"credential has the role {caller.role.value}."
+        )
 
 
 def is_operator(caller: Caller) -> bool:

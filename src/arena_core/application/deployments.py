@@ -168,7 +168,7 @@ class Deployments:
     def _entry(self, found: AgentView) -> DeploymentEntry:
         state = found.deployment
         if state is None:
-            raise NotFound("No deployment found for this agent")
+            raise NotFound(deployment.NO_DEPLOYMENT)
         project = project_name(self.session, ProjectId(found.project_id))
         return DeploymentEntry(found, state, project, self._key(state))
 

@@ -1,4 +1,4 @@
-"""The two codes of a device login (RFC 8628): derived, so that nothing is kept of them.
+"""The two codes of a sign-in (RFC 8628): derived, so that nothing is kept of them.
 
 The user code is what a person compares: twelve consonants, of which nine are random and
 three are a check made with the minute and a key of ours.  A mistyped code is told at
@@ -34,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @frozen
 class Code:
-    """Both codes of one login, before anybody has decided about it."""
+    """Both codes of one sign-in, before anybody has decided about it."""
 
     letters: str
     """The user code without its hyphens."""

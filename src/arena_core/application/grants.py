@@ -8,14 +8,13 @@ as it was then, and what its user may do now.
 
 import hmac
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from attrs import field, frozen
 
 from arena_core.application.access_tokens import Claims
 from arena_core.application.callers import REFUSAL, caller_of_user, latest
 from arena_core.application.ports import Row
-from arena_core.application.secrets import is_intact, sealed
+from arena_core.application.secrets import id_in, is_intact, sealed
 from arena_core.application.session import Core
 from arena_core.domain import sign_in
 from arena_core.domain.errors import Flaw, Unauthenticated
@@ -61,10 +60,7 @@ def refreshed_by(core: Core, token: str) -> Row | None:
     """Return the sign-in, live or over, of a refresh token; None: it is not ours."""
     if not is_intact(token):
         return None
-    try:
-        sign_in_id = SignInId(UUID(hex=token.split("_", 3)[2]))
-    except (IndexError, ValueError):
-        return None
+    sign_in_id = SignInId(id_in(token))
     genuine = hmac.compare_digest(token, refresh_token(core, sign_in_id))
     return _row(core, sign_in_id) if genuine else None
 

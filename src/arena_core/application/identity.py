@@ -4,21 +4,17 @@ Nothing is remembered beyond the head of the log: what it says of tokens, roles 
 members is enforced from that position on, by every process.
 """
 
-import hashlib
 import hmac
-from uuid import UUID
 
 from arena_core.application import grants
 from arena_core.application.callers import REFUSAL, caller_of_user, latest, role_in
-from arena_core.application.secrets import is_intact
+from arena_core.application.secrets import id_in, is_intact, sha256_of
 from arena_core.application.session import Core
 from arena_core.domain import credential
 from arena_core.domain.credential import AccessToken, TokenKind
 from arena_core.domain.errors import Flaw, Unauthenticated
 from arena_core.domain.ids import OrganisationId, UserId, user_of
 from arena_core.domain.values import Actor, ActorKind, Caller, Role, trimmed
-
-__all__ = ["REFUSAL", "authenticate", "caller_of_user"]
 
 EXTERNAL_USER = "X-External-User-Id"
 SIGNED = "eyJ"
@@ -107,17 +103,3 @@ def _look_up(core: Core, token: str) -> tuple[AccessToken | None, OrganisationId
     if row is None or row.kind != credential.KIND:
         return None, OrganisationId("")
     return row.state, row.organisation
-
-
-def id_in(token: str) -> UUID:
-    """Return the id that a text of ours holds; one that nobody has if it holds none."""
-    # At most three cuts: what a secret holds is its own business.
-    parts = token.split("_", 3)
-    try:
-        return UUID(hex=parts[2])
-    except (IndexError, ValueError):
-        return UUID(int=0)
-
-
-def sha256_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

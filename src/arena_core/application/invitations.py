@@ -11,11 +11,11 @@ from attrs import field, frozen
 
 from arena_core.application.callers import latest
 from arena_core.application.handling import Change
-from arena_core.application.identity import id_in, sha256_of, user_bearing
+from arena_core.application.identity import user_bearing
 from arena_core.application.memberships import inside, orders, state_of
 from arena_core.application.organisations import Organisations, part
 from arena_core.application.resources import InvitationView, OrganisationView
-from arena_core.application.secrets import is_intact
+from arena_core.application.secrets import id_in, is_intact, sha256_of
 from arena_core.application.session import ALL, Core, Page, Paging, Session
 from arena_core.application.tokens import mint
 from arena_core.domain import credential, organisation

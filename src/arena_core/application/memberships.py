@@ -17,9 +17,6 @@ from arena_core.domain.organisation import Organisation
 from arena_core.domain.user import User
 from arena_core.domain.values import Role
 
-AGREEMENT_S = 5.0
-"""How long an answer waits for other processes to do as it says."""
-
 
 def row_of(session: Session, where: OrganisationId) -> Row | None:
     """Return what the log says of an organisation; None if it says nothing, yet."""
@@ -137,7 +134,7 @@ def enforce(
 ) -> None:
     """Carry out what ends or changes rights; all processes know when this returns."""
     done = session.execute(*changes, reason=reason)
-    if not session.core.agreement.all_followed(done.position, AGREEMENT_S):
+    if not session.core.agreement.all_followed(done.position):
         raise Unavailable(
             "It is done, but not every process of the server has followed: what was "
             "begun there may go on until that does."

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from arena_core.application.ports import MetricPoint
 from arena_core.domain.errors import Rejected, TooLarge
+from arena_core.domain.values import trimmed
 
 MOST_POINTS = 100_000
 """How many points one call may record."""
@@ -18,6 +19,8 @@ def check(points: Sequence[MetricPoint]) -> None:
             f"There are {len(points)} points: record at most {MOST_POINTS} at a time.",
             field="points",
         )
+    for name in {point.name for point in points}:
+        trimmed(name)
     for point in points:
         if not math.isfinite(point.value):
             raise Rejected(

@@ -11,6 +11,8 @@ from arena_core.domain.values import shown
 
 STEP = "step"
 MOST_ROWS = 50_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes a cell for a formula by."""
 
 
 def names_of(points: Sequence[MetricPoint]) -> list[str]:
@@ -32,7 +34,7 @@ def as_csv(
         _check(name, known)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([STEP, *wanted])
+    table.writerow([STEP, *map(_heading, wanted)])
     of_steps = groupby(
         (point for point in points if point.name in wanted), key=lambda p: p.step
     )
@@ -40,6 +42,11 @@ def as_csv(
         values = {point.name: point.value for point in measured}
         table.writerow([step, *(values.get(name, "") for name in wanted)])
     return text.getvalue()
+
+
+def _heading(name: str) -> str:
+    """Return what stands above a column, which no spreadsheet carries out."""
+    return f"'{name}" if name.startswith(_FORMULA) else name
 
 
 def _check(name: str, known: Sequence[str]) -> None:

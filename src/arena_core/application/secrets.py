@@ -6,7 +6,9 @@ secret in 43 and the check, a CRC-32 of all that stands before it, in 6 base62 d
 Junk is refused by it without asking the store.
 """
 
+import hashlib
 import zlib
+from uuid import UUID
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CHECK = 6
@@ -38,6 +40,21 @@ def is_intact(text: str) -> bool:
         and text.isascii()
         and text[-_CHECK:] == _checksum(text[:-_CHECK])
     )
+
+
+def id_in(text: str) -> UUID:
+    """Return the id that a text of ours holds; one that nobody has if it holds none."""
+    # At most three cuts: what a secret holds is its own business.
+    parts = text.split("_", 3)
+    try:
+        return UUID(hex=parts[2])
+    except (IndexError, ValueError):
+        return UUID(int=0)
+
+
+def sha256_of(text: str) -> str:
+    """Return what is kept of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _checksum(body: str) -> str:

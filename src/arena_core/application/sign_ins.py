@@ -17,12 +17,12 @@ from arena_core.application.grants import (
     REFRESH,
     Grant,
     acted_for,
-    caller_of,
     grant,
     refreshed_by,
     seconds,
 )
 from arena_core.application.handling import Change
+from arena_core.application.memberships import enforce
 from arena_core.application.polling import Polls
 from arena_core.application.ports import Query, Row
 from arena_core.application.session import ALL, Core, Page, Paging, Session, page
@@ -33,21 +33,16 @@ from arena_core.domain.errors import (
     IllegalTransition,
     NotFound,
     Unauthenticated,
-    Unavailable,
 )
 from arena_core.domain.ids import TokenId
 from arena_core.domain.sign_in import SignIn, Status
 from arena_core.domain.user import User
 from arena_core.domain.values import Actor, ActorKind
 
-__all__ = ["Grant", "Refusal", "SignInView", "SignIns", "caller_of"]
-
 CLIENT = "arena-cli"
 """The one client that there is: a public one, which keeps no secret."""
 INTERVAL_S = 2
 """How long a client waits between two looks at what has become of its code."""
-AGREEMENT_S = 5.0
-"""How long an answer waits for other processes to do as it says."""
 
 
 class Refusal(Enum):
@@ -91,7 +86,7 @@ class SignIns:
     # --- of a client, which is nobody yet --------------------------------------------
 
     def begin(self) -> Begun:
-        """Give a client the codes of a new login.  Nothing is kept of them."""
+        """Give a client the codes of a new sign-in.  Nothing is kept of them."""
         now = self._core.clock()
         code = self._codes.begin(now, self.random_bytes)
         return Begun(
@@ -230,12 +225,7 @@ class SignIns:
         self.session.execute(change)
 
     def _end(self, session: Session, row: Row) -> None:
-        done = session.execute(Change(sign_in, row.id, sign_in.SignOut()))
-        if not self._core.agreement.all_followed(done.position, AGREEMENT_S):
-            raise Unavailable(
-                "The sign-in is over, but not every process of the server has "
-                "followed: where that hangs, it lives until that goes on or ends."
-            )
+        enforce(session, [Change(sign_in, row.id, sign_in.SignOut())])
 
     def _of_client(self, row: Row) -> Session:
         """Return the session of the client that is, or will be, signed in."""

@@ -8,11 +8,11 @@ from attrs import field, frozen
 
 from arena_core.application.callers import acting_user, is_operator
 from arena_core.application.handling import Change
-from arena_core.application.identity import is_held, sha256_of
+from arena_core.application.identity import is_held
 from arena_core.application.memberships import enforce, joining, state_of
 from arena_core.application.ports import Row
 from arena_core.application.resources import TokenView, token_view
-from arena_core.application.secrets import SECRET_BYTES, sealed
+from arena_core.application.secrets import SECRET_BYTES, sealed, sha256_of
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.domain import credential
 from arena_core.domain import user as users
@@ -124,7 +124,7 @@ class Tokens:
     # --- issuing -------------------------------------------------------------------
 
     def _for_organisation(self) -> Sequence[Change]:
-        self._require_manager("The keys of an organisation are for its managers.")
+        self._require_manager()
         return []
 
     def _for_oneself(
@@ -208,7 +208,7 @@ class Tokens:
 
     def _require_right_to_rotate(self, state: AccessToken) -> None:
         if state.kind is TokenKind.ORGANISATION:
-            self._require_manager("The keys of an organisation are for its managers.")
+            self._require_manager()
         elif not (self._bears(state) or is_operator(self.session.caller)):
             raise Forbidden(
                 "A personal token is rotated by who bears it only: ask with the token "
@@ -225,11 +225,14 @@ class Tokens:
 
     def _require_right_to_revoke(self, state: AccessToken) -> None:
         if state.kind is TokenKind.ORGANISATION:
-            self._require_manager("The keys of an organisation are for its managers.")
+            self._require_manager()
 
-    def _require_manager(self, why: str) -> None:
+    def _require_manager(self) -> None:
         if self.session.caller.role is not Role.MANAGER:
-            raise Forbidden(f"{why} This needs the role manager.")
+            raise Forbidden(
+                "The keys of an organisation are for its managers: this needs the role "
+                "manager."
+            )
 
 
 def _named(name: str | None) -> str:

@@ -51,6 +51,8 @@ from arena_core.domain.swap import (
 from arena_core.domain.values import Claim, finite, said, sha256
 
 KIND = "deployment"
+NO_DEPLOYMENT = "No deployment found for this agent"
+"""In the words that users of the hosted platform know."""
 
 
 class Status(Enum):
@@ -361,7 +363,7 @@ def decide(
         case ((DeleteDeployment() | RestoreDeployment() | AssignCheckpoint()), None):
             return []
         case _, None:
-            raise NotFound("No deployment found for this agent")
+            raise NotFound(NO_DEPLOYMENT)
         case RestoreDeployment(), Deployment():
             return [DeploymentRestored()] if state.deleted else []
         case DeleteDeployment(), Deployment(deleted=True):

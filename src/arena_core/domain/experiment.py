@@ -387,6 +387,8 @@ def _not_now(command: Command, status: Status) -> str:
         case RequestTraining():
             allowed = ", ".join(s.value for s in RESUMABLE)
             remedy = f"wait until it is one of {allowed}"
+        case RequestStop():
+            remedy = "there is nothing to stop"
         case DeleteExperiment():
             remedy = "stop it first"
         case _:

@@ -20,7 +20,7 @@ from arena_core.domain.errors import (
     Unauthenticated,
 )
 from arena_core.domain.ids import InvitationId, OrganisationId, UserId, user_of
-from arena_core.domain.values import Role, login, shown, trimmed
+from arena_core.domain.values import Role, login_name, shown, trimmed
 
 KIND = "organisation"
 OPEN_FOR = timedelta(days=7)
@@ -228,7 +228,7 @@ def decide(
 
 
 def _add(command: AddMember, state: Organisation) -> Sequence[Event]:
-    name = login(command.user)
+    name = login_name(command.user)
     member = state.member(user_of(name))
     if member is None:
         return [*_void(name, state), MemberJoined(name, command.role)]
@@ -240,7 +240,7 @@ def _add(command: AddMember, state: Organisation) -> Sequence[Event]:
 def _invite(
     command: InviteMember, state: Organisation, now: datetime
 ) -> Sequence[Event]:
-    name = login(command.user)
+    name = login_name(command.user)
     if state.member(user_of(name)) is not None:
         raise AlreadyExists(f"{shown(name)} is a member already.")
     invited = MemberInvited(

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from arena_core.domain.errors import AlreadyExists, Conflict, NotFound
 from arena_core.domain.ids import OrganisationId, TokenId, UserId, user_of
-from arena_core.domain.values import login, optional_text
+from arena_core.domain.values import login_name, optional_text
 
 KIND = "user"
 
@@ -149,7 +149,7 @@ def decide(command: Command, state: User | None, now: datetime) -> Sequence[Even
     if isinstance(command, RegisterUser):
         if state is not None:
             raise AlreadyExists("This user is registered already.")
-        return [UserRegistered(login(command.name))]
+        return [UserRegistered(login_name(command.name))]
     if state is None:
         raise NotFound("There is no such user.")
     match command:

@@ -50,7 +50,7 @@ def trimmed(name: str, *, field: str = "name") -> str:
     return name
 
 
-def login(name: str) -> str:
+def login_name(name: str) -> str:
     """Return the name that a user signs in with, which can be a part of an address."""
     name = trimmed(name, field="user")
     if "/" in name or not any(character.isalnum() for character in name):

@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from arena_core.application.callers import require_same
-from arena_core.domain.errors import ArenaError, Forbidden, Unauthenticated
+from arena_core.application.callers import require_role, require_same
+from arena_core.domain.errors import ArenaError, Unauthenticated
 from arena_core.domain.values import Caller
 from arena_core.entrypoints.http import bodies, tracing
 from arena_core.entrypoints.http.endpoints import (
@@ -103,11 +103,7 @@ class Answering:
         caller = await run_in_threadpool(authenticated, self.arena, request)
         if (traced := tracing.current()) is not None:
             traced.caller = caller
-        if not caller.role.covers(needs):
-            raise Forbidden(
-                f"This needs the role {needs.value}; the token has the role "
-                f"{caller.role.value}."
-            )
+        require_role(caller, needs)
         return caller
 
     @asynccontextmanager

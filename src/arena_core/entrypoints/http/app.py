@@ -29,7 +29,13 @@ from arena_core.entrypoints.http import (
 )
 from arena_core.entrypoints.http.answering import Answering
 from arena_core.entrypoints.http.arena_cli import out_of_scope
-from arena_core.entrypoints.http.endpoints import PUBLIC, Call, Endpoint, Reply
+from arena_core.entrypoints.http.endpoints import (
+    PUBLIC,
+    Call,
+    Endpoint,
+    Reply,
+    path_of,
+)
 from arena_core.entrypoints.http.errors import HIDDEN, log, respond
 from arena_core.entrypoints.http.feed import Feed
 from arena_core.entrypoints.http.hosts import Hosts
@@ -81,7 +87,7 @@ class App(Starlette):
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Return the answer to a request that is not even looked at, if it is not."""
-        path, method = _below(scope), scope["method"]
+        path, method = path_of(scope), scope["method"]
         objection = self.hosts.objection(method, path, scope["headers"])
         if objection is None:
             return None
@@ -115,8 +121,9 @@ def build_app(arena: Arena) -> App:
 
 def _openapi() -> Endpoint:
     def show(call: Call) -> Reply:
-        del call
-        return Reply(openapi.document((*CONTROL_PLANE, described), VERSION))
+        document = openapi.document((*CONTROL_PLANE, described), VERSION)
+        # Its paths are below whatever the app is mounted under.
+        return Reply({**document, "servers": [{"url": call.base_url}]})
 
     described = Endpoint(
         "GET", "/openapi.json", show, PUBLIC, "This document", dict[str, Any]
@@ -128,7 +135,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     status = HTTPStatus(error.status_code)
-    path = _path(request)
+    path = path_of(request.scope)
     nothing = out_of_scope.absence(path) or "There is nothing at this address."
     detail = {
         HTTPStatus.NOT_FOUND: nothing,
@@ -163,14 +170,4 @@ async def _nobody(request: Request, error: Exception) -> Response:
 async def _defect(request: Request, error: Exception) -> Response:
     log.error("Defect at %s", request.scope["path"], exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return respond(_path(request), status, HIDDEN, code=status.name)
-
-
-def _path(request: Request) -> str:
-    return _below(request.scope)
-
-
-def _below(scope: Scope) -> str:
-    """Return the path below whatever the app is mounted under."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    return respond(path_of(request.scope), status, HIDDEN, code=status.name)

@@ -77,12 +77,23 @@ async def parse_body(
         request.receive, announced, limit_bytes=limit_bytes, timeout_s=timeout_s
     )
     if body:
+        _check_encoding(request.headers.get("content-encoding"))
         _check_media_type(request.headers.get("content-type"))
     try:
         parsed = strict_json.decode(body or b"{}", most_levels=MOST_LEVELS)
     except Rejected as error:
         raise Rejected(f"The body cannot be read. {error}", field="body") from error
     return _converted(parsed, kind, strict=True)
+
+
+def _check_encoding(content_encoding: str | None) -> None:
+    encoding = (content_encoding or "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType(
+            f"The body is encoded as {shown(encoding)}, which is not read here: send it "
+            "as it is, without a Content-Encoding.",
+            field="Content-Encoding",
+        )
 
 
 def _check_media_type(content_type: str | None) -> None:
@@ -263,21 +274,23 @@ def _converted(given: object, kind: type[S], *, strict: bool) -> S:
         text, _, where = str(error).partition(" - at ")
         field = _field(text, where)
         known = _choices(inspect.type_info(kind), field.split("."))
-        raise Rejected(_sentence(text, known), field=field) from error
+        raise Rejected(_sentence(text, field, known), field=field) from error
 
 
-def _sentence(text: str, known: Sequence[object]) -> str:
+def _sentence(text: str, field: str, known: Sequence[object]) -> str:
     """Return what msgspec complains of as a sentence with its remedy."""
     named = shown(_named(text))
     if text.startswith("Object contains unknown field"):
         return f"The field {named} is not known: leave it out."
     if text.startswith("Object missing required field"):
         return f"The field {named} is missing: give it."
+    where = "body" if field == "body" else f"field {shown(field)}"
     if text == "Invalid UUID":
-        return "It is no id: give a UUID."
+        return f"The {where} is no id: give a UUID."
     if text.startswith("Invalid enum value") and known:
-        return f"{_plain(text)}: use one of {', '.join(map(str, known))}."
-    return _plain(text) + "."
+        allowed = ", ".join(map(str, known))
+        return f"The {where} is wrong: {_plain(text)}: use one of {allowed}."
+    return f"The {where} is wrong: {_plain(text)}."
 
 
 def _choices(info: inspect.Type, path: Sequence[str]) -> list[object]:

@@ -16,8 +16,9 @@ import msgspec
 from attrs import field, frozen
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from arena_core.application.identity import REFUSAL
+from arena_core.application.callers import REFUSAL
 from arena_core.application.session import Page, Paging
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.errors import Flaw, NotFound, Rejected, Unauthenticated
@@ -27,7 +28,6 @@ from arena_core.entrypoints.http.fields import Moment
 from arena_core.entrypoints.http.preconditions import Versioned
 from arena_core.entrypoints.library import Arena
 
-EXTERNAL_USER = "x-external-user-id"
 JSON = "application/json"
 LONGEST_WAIT_S = 60.0
 """What a caller may ask to wait for an answer."""
@@ -220,6 +220,12 @@ def base_url(arena: Arena, request: Request) -> str:
     # `base_url` itself leaves out the prefix that this app is mounted under.
     root = request.base_url.replace(path=request.scope.get("root_path", ""))
     return str(root).rstrip("/")
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path below whatever this app is mounted under."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def path_ids(request: Request) -> dict[str, Any]:

@@ -190,9 +190,13 @@ def _pointer(field: str) -> str:
     return "".join("/" + p.replace("~", "~0").replace("/", "~1") for p in parts)
 
 
+def without_brackets(text: str) -> str:
+    """Return a message for clients that take square brackets for markup."""
+    return text.translate(_BRACKETS)
+
+
 def _plain(text: str) -> str:
-    # Clients print through markup that takes square brackets for its own.
-    return text.translate(_BRACKETS)[:LONGEST_DETAIL]
+    return without_brackets(text)[:LONGEST_DETAIL]
 
 
 def _code(error: ArenaError) -> str:

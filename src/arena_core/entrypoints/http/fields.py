@@ -4,7 +4,7 @@ Most bounds are for /openapi.json only: the domain refuses what is beyond them, 
 sentence of its own.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -26,6 +26,7 @@ Name: TypeAlias = Annotated[
 Description: TypeAlias = Annotated[
     str, Meta(extra_json_schema={"maxLength": LONGEST_DESCRIPTION})
 ]
+Roles: TypeAlias = Literal["viewer", "member", "manager"]
 Step: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Moment: TypeAlias = Annotated[

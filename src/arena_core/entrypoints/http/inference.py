@@ -21,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from arena_core.application import raw_arrays
 from arena_core.application.batching import Job
-from arena_core.application.identity import REFUSAL, authenticate
+from arena_core.application.callers import REFUSAL, require_role
+from arena_core.application.identity import EXTERNAL_USER, authenticate
 from arena_core.application.inference import VERBS, Answer
 from arena_core.application.keys import PREFIX
 from arena_core.application.serving import Live
@@ -40,7 +41,7 @@ from arena_core.domain.errors import (
 from arena_core.domain.values import Caller, Role
 from arena_core.entrypoints.http import bodies
 from arena_core.entrypoints.http.asking import RAW_ARRAYS, Asking, read_head
-from arena_core.entrypoints.http.endpoints import EXTERNAL_USER, bearer
+from arena_core.entrypoints.http.endpoints import bearer
 from arena_core.entrypoints.http.errors import (
     HIDDEN,
     detail_of,
@@ -59,7 +60,10 @@ ARRIVAL_S = 5.0
 POLL_S = 0.01
 NOT_YET = "The deployment is being put live: try again."
 GONE = "Nothing is served at this address."
-FOREIGN = "This credential is not for this deployment."
+FOREIGN = (
+    "This credential is not for this deployment: use its own key, or a token whose "
+    "current organisation has it."
+)
 JSON = (b"content-type", b"application/json")
 RAW = (b"content-type", RAW_ARRAYS.encode())
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -230,9 +234,9 @@ class DataPlane:
             self._check_key(live, token)
             return None
         caller = await self.caller(token, scope)
-        foreign = caller.organisation != live.organisation
-        if foreign or not caller.role.covers(Role.MEMBER):
+        if caller.organisation != live.organisation:
             raise Forbidden(FOREIGN)
+        require_role(caller, Role.MEMBER)
         return caller
 
     async def caller(self, token: str, scope: Scope) -> Caller:
@@ -241,7 +245,7 @@ class DataPlane:
             authenticate,
             self._arena.application.core,
             token,
-            external_user=header_of(scope, EXTERNAL_USER.encode()),
+            external_user=header_of(scope, EXTERNAL_USER.lower().encode()),
         )
 
     def _check_key(self, live: Live, token: str) -> None:

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -23,7 +22,7 @@ from arena_core.entrypoints.http.endpoints import (
     Reply,
     bearer,
 )
-from arena_core.entrypoints.http.fields import Name
+from arena_core.entrypoints.http.fields import Name, Roles
 from arena_core.entrypoints.http.organisations import ONE
 
 PATH = ONE + "/invitations"
@@ -32,7 +31,7 @@ PATH = ONE + "/invitations"
 class InvitationCreation(msgspec.Struct, forbid_unknown_fields=True):
     user: Name
     """The name that whoever is invited signs in with."""
-    role: Literal["viewer", "member", "manager"] = "member"
+    role: Roles = "member"
 
 
 class Acceptance(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,7 +1,6 @@
 """/api/v1/organisations, and their members."""
 
 from http import HTTPStatus
-from typing import Literal
 
 import msgspec
 
@@ -18,7 +17,7 @@ from arena_core.entrypoints.http.endpoints import (
     Past,
     Reply,
 )
-from arena_core.entrypoints.http.fields import Name
+from arena_core.entrypoints.http.fields import Name, Roles
 from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/organisations"
@@ -39,7 +38,7 @@ class OrganisationEdit(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MemberEdit(msgspec.Struct, forbid_unknown_fields=True):
-    role: Literal["viewer", "member", "manager"]
+    role: Roles
 
 
 def listed(call: Call) -> Reply:

@@ -12,13 +12,12 @@ from arena_core.application.attempts import Attempt, Key
 from arena_core.application.callers import unchanged
 from arena_core.application.handling import Expected, Guard
 from arena_core.application.history import parse_moment
-from arena_core.application.identity import authenticate
+from arena_core.application.identity import EXTERNAL_USER, authenticate
 from arena_core.application.session import Session
 from arena_core.domain.values import Caller
 from arena_core.entrypoints.http import bodies, tracing
 from arena_core.entrypoints.http.cursors import PURPOSE, Cursors
 from arena_core.entrypoints.http.endpoints import (
-    EXTERNAL_USER,
     Call,
     Endpoint,
     Listing,
@@ -27,6 +26,7 @@ from arena_core.entrypoints.http.endpoints import (
     base_url,
     bearer,
     path_ids,
+    path_of,
 )
 from arena_core.entrypoints.http.preconditions import Conditions, Versions
 from arena_core.entrypoints.library import Arena
@@ -72,7 +72,7 @@ def parsed(
     endpoint: Endpoint, arena: Arena, request: Request, caller: Caller
 ) -> ParsedRequest:
     """Return what is asked for.  Raises what is wrong with it."""
-    ids, path = path_ids(request), _path(request)
+    ids, path = path_ids(request), path_of(request.scope)
     query: Any = bodies.parse_query(request, endpoint.query)
     as_of, cursors = _position(arena, query), None
     if isinstance(query, Listing):
@@ -117,11 +117,6 @@ def _rights(
         return tuple
     again = partial(authenticated, arena, request)
     return partial(unchanged, arena.application.core, caller, again)
-
-
-def _path(request: Request) -> str:
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def _position(arena: Arena, query: object) -> int | None:

@@ -20,7 +20,7 @@ from arena_core.entrypoints.http.endpoints import (
     Nothing,
     Reply,
 )
-from arena_core.entrypoints.http.fields import Name
+from arena_core.entrypoints.http.fields import Name, Roles
 
 PATH = "/api/v1/tokens"
 
@@ -35,7 +35,7 @@ class TokenCreation(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
     user: Name | None = None
     """Of a personal token: oneself, which may be left out."""
-    role: Literal["viewer", "member", "manager"] | None = None
+    role: Roles | None = None
     kind: Literal["pat", "org"] = "pat"
 
 

@@ -3,11 +3,12 @@
 from datetime import datetime
 
 import msgspec
-from attrs import field, frozen
+from attrs import converters, field, frozen
 
 from arena_core.application.deployments import DeploymentEntry
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.agents import Scopes, url_of
+from arena_core.entrypoints.http.arena_cli.rows import printable
 from arena_core.entrypoints.http.endpoints import Call, Endpoint, Past, Reply
 from arena_core.entrypoints.http.fields import Name
 
@@ -41,15 +42,15 @@ class Spec:
     url: str | None
 
 
-@frozen
+@frozen(slots=False)
 class DeploymentRow:
     """`url` and `api_key` are null until it is Deployed."""
 
     id: str
-    name: str
-    experiment_name: str
-    project_name: str | None
-    algorithm: str
+    name: str = field(converter=printable)
+    experiment_name: str = field(converter=printable)
+    project_name: str | None = field(converter=converters.optional(printable))
+    algorithm: str = field(converter=printable)
     status: str
     connected: bool
     memory_scope: str

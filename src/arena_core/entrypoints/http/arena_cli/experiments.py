@@ -5,14 +5,16 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from attrs import frozen
+from attrs import converters, field, frozen
 
 from arena_core.application import arena_manifests
 from arena_core.application.arena_manifests import Steps
 from arena_core.application.resources import CheckpointView, ExperimentView
 from arena_core.domain.errors import Rejected
 from arena_core.domain.values import Role
+from arena_core.entrypoints.http.arena_cli.rows import printable
 from arena_core.entrypoints.http.endpoints import Call, Endpoint, Past, Reply
+from arena_core.entrypoints.http.errors import without_brackets
 from arena_core.entrypoints.http.fields import Name
 
 PATH = "/api/cli/v1/experiments"
@@ -49,21 +51,21 @@ class ExperimentName(msgspec.Struct, forbid_unknown_fields=True):
     experiment_name: Name
 
 
-@frozen
+@frozen(slots=False)
 class ExperimentRow:
     """`environment` is the dataset where there is one."""
 
     id: str
-    name: str
-    project: str
-    algorithm: str
-    environment: str | None
+    name: str = field(converter=printable)
+    project: str = field(converter=printable)
+    algorithm: str = field(converter=printable)
+    environment: str | None = field(converter=converters.optional(printable))
     status: str
-    reason: str | None
+    reason: str | None = field(converter=converters.optional(printable))
     created_at: datetime
 
 
-@frozen
+@frozen(slots=False)
 class CheckpointRow:
     steps: int
     training_score: float | None
@@ -71,13 +73,13 @@ class CheckpointRow:
     size_mb: float
 
 
-@frozen
+@frozen(slots=False)
 class StatusLine:
     """One line of the answer to a submission; the last has the experiment."""
 
     stage: str
     status: str
-    message: str
+    message: str = field(converter=without_brackets)
     detail: ExperimentRow | None
     kind: str = "status"
     level: str = "info"

@@ -30,7 +30,7 @@ class MetricsQuery(Past, kw_only=True):
     metric: list[str] = msgspec.field(default_factory=list)
 
 
-@frozen
+@frozen(slots=False)
 class MetricDetails:
     experiment_id: str
     metrics: list[str]

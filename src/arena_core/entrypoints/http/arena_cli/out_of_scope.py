@@ -1,6 +1,6 @@
 """What only the platform has that the public client was made for: 404, always."""
 
-PLATFORM = "it belongs to the hosted platform."
+PLATFORM = "only the hosted platform does."
 _ABSENT = {
     "/api/cli/v1/capabilities": "announces no capabilities",
     "/api/cli/v1/environments": "keeps no environments of its users",

@@ -1,10 +1,11 @@
 """/api/cli/v1/projects."""
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from arena_core.application.resources import ProjectView
 from arena_core.domain.values import ProjectKind, Role
+from arena_core.entrypoints.http.arena_cli.rows import printable
 from arena_core.entrypoints.http.endpoints import Call, Endpoint, Past, Reply
 from arena_core.entrypoints.http.fields import Description, Name
 
@@ -23,16 +24,16 @@ class ProjectName(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
 
 
-@frozen
+@frozen(slots=False)
 class ProjectRow:
-    name: str
+    name: str = field(converter=printable)
     type: str
-    description: str
+    description: str = field(converter=printable)
 
 
-@frozen
+@frozen(slots=False)
 class ProjectDeletion:
-    name: str
+    name: str = field(converter=printable)
     deleted: bool = True
 
 

@@ -1,4 +1,4 @@
-"""/realms/arena/protocol/openid-connect: the three routes of a device login.
+"""/realms/arena/protocol/openid-connect: the three routes of a sign-in.
 
 They are where the public client looks for them, and speak OAuth 2.0 (RFC 6749, 8628).
 Whoever calls them is nobody yet; what is asked for without a code costs nothing but an
@@ -10,7 +10,8 @@ from http import HTTPStatus
 import msgspec
 from attrs import field, frozen
 
-from arena_core.application.sign_ins import CLIENT, INTERVAL_S, Grant, Refusal
+from arena_core.application.grants import Grant
+from arena_core.application.sign_ins import CLIENT, INTERVAL_S, Refusal
 from arena_core.entrypoints.http.endpoints import (
     PUBLIC,
     Call,
@@ -146,7 +147,7 @@ ENDPOINTS = (
         PATH + "/auth/device",
         begin,
         PUBLIC,
-        "Begin a device login",
+        "Begin a sign-in by a device code",
         DeviceAuthorization,
         body=DeviceRequest,
         also=HTTPStatus.BAD_REQUEST,
@@ -158,7 +159,7 @@ ENDPOINTS = (
         PATH + "/token",
         token,
         PUBLIC,
-        "Take up an approved login, or refresh an access token",
+        "Take up an approved sign-in, or refresh an access token",
         TokenAnswer,
         body=TokenRequest,
         also=HTTPStatus.BAD_REQUEST,
