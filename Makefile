@@ -39,6 +39,8 @@ bench: $(VENV)/.dev  ## the source of every figure in the documents
 	$(BIN)/python bench/connect.py
 	$(BIN)/python bench/data_plane.py
 	$(BIN)/python bench/fidelity.py
+	$(BIN)/python bench/identity.py
+	$(BIN)/python bench/open_inference.py
 
 bench-peers: $(VENV)/.dev  ## the data plane beside other servers; OPTIONS="--help"
 	PYTHONPATH=bench $(BIN)/python -m peers.run $(OPTIONS)

@@ -367,7 +367,7 @@ def test_signing_out_is_known_to_every_other_worker_at_once(token, server):
 
 
 def test_signing_out_says_so_if_another_worker_does_not_follow(monkeypatch):
-    monkeypatch.setattr("arena_core.application.sign_ins.AGREEMENT_S", 0.0)
+    monkeypatch.setattr("arena_core.application.memberships.AGREEMENT_S", 0.0)
     world = World(agree=True)
     server, other = Server(world), Server(world)
     world.presence.tell(other.worker.id, Note(position=10**6))

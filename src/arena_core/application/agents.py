@@ -104,7 +104,7 @@ def carry_out(
     if session.as_of is None:  # else it was done before, and the log has gone on
         # What this process serves must not lag behind what it has just recorded.
         registry.follow(session.rows.get(deployment_of(AgentId(agent_id))))
-    return session.core.agreement.all_followed(done.position)
+    return session.core.agreement.all_followed(done.position, AGREEMENT_S)
 
 
 def is_pending(found: AgentView) -> bool:
@@ -333,7 +333,7 @@ class Agents:
         # Read after what is returned: the others must have followed at least that.
         row = self._deployment(agent_id)
         position = 0 if row is None else row.position
-        return found if agreement.all_followed(position) else None
+        return found if agreement.all_followed(position, AGREEMENT_S) else None
 
     def disconnect(self, agent_id: UUID, *, reason: str | None = None) -> AgentView:
         """Take the agent off its endpoint; the agent itself stays."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
+from arena_core.application.agreement import AGREEMENT_S
 from arena_core.application.callers import acting_user, is_operator, role_in
 from arena_core.application.handling import Change
 from arena_core.application.ports import Query, Row
@@ -134,7 +135,7 @@ def enforce(
 ) -> None:
     """Carry out what ends or changes rights; all processes know when this returns."""
     done = session.execute(*changes, reason=reason)
-    if not session.core.agreement.all_followed(done.position):
+    if not session.core.agreement.all_followed(done.position, AGREEMENT_S):
         raise Unavailable(
             "It is done, but not every process of the server has followed: what was "
             "begun there may go on until that does."

@@ -62,8 +62,8 @@ class Tokens:
         """Issue a token: to oneself, or a key of the organisation.
 
         An operator issues personal tokens to anybody, who is registered and made a
-        member by that.  `role`: what the token may do at most; None: what a caller
-        who issues one to themself may do, else `member`.
+        member by that.  `role`: what the token may do at most; None: what its user
+        may do in the organisation, `member` of whoever is new there and of a key.
         """
         token_kind = one_of(TokenKind, kind, field="kind")
         most = None if role is None else one_of(Role, role, field="role")
@@ -74,7 +74,8 @@ class Tokens:
             user = name if user is None else user
         elif is_operator(self.session.caller):
             user = _named(user)
-            changes = self._for_anybody(user, most or Role.MEMBER, token_id)
+            most = most or self._role_of(user)
+            changes = self._for_anybody(user, most, token_id)
         else:
             most = most or self.session.caller.role
             user, changes = self._for_oneself(user, most, token_id)
@@ -147,6 +148,10 @@ class Tokens:
                 f"role {self.session.caller.role.value}."
             )
         return found.name, [Change(users, found.id, users.HoldToken(token_id))]
+
+    def _role_of(self, name: str) -> Role:
+        member = state_of(self.session).member(user_of(name))
+        return Role.MEMBER if member is None else member.role
 
     def _for_anybody(
         self, name: str, role: Role, token_id: TokenId

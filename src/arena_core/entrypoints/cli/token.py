@@ -31,23 +31,22 @@ def token() -> None:
 @click.option(
     "--role",
     type=ROLES,
-    default="member",
-    show_default=True,
-    help="viewer reads, member changes, manager administers members too.",
+    help="What it may do at most: viewer reads, member changes, manager administers "
+    "members too.  Default: what USER may do there already, or member.",
 )
 @_ORGANISATION
 @store_options
 def create(
     user: str,
     name: str,
-    role: str,
+    role: str | None,
     organisation: str,
     store: str | None,
     blobs: Path | None,
 ) -> None:
     """Issue a token and print it: this is the only time that it is shown.
 
-    USER becomes a member of the organisation by that.
+    USER becomes a member of the organisation by that, in this role at least.
     """
     with administration(store, blobs, make=True) as arena:
         issued = _in(arena, organisation).tokens.issue(name=name, user=user, role=role)
