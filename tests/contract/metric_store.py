@@ -15,7 +15,7 @@ from arena_core.domain.ids import ExperimentId
 
 EXPERIMENT = ExperimentId(UUID(int=1))
 OTHER = ExperimentId(UUID(int=2))
-NAMES = ["fitness", "score", "Score", "größe", "o'brien", ""]
+NAMES = ["fitness", "score", "Score", "größe", "o'brien", "=x"]
 
 points = st.builds(
     MetricPoint,

@@ -112,6 +112,15 @@ def test_what_is_wrong_is_told_in_one_sentence(arena, platform):
     assert "409" in said[f"experiments stop {name}"]
 
 
+def test_no_name_ends_a_table_in_a_traceback(arena, platform):
+    project = platform.project()
+    described = {"name": "[/red] a run", "algorithm": "PPO"}
+    described["project_id"] = platform._of(project, "projects")["id"]
+    platform.control.post("/api/v1/experiments", described)
+    said = done(arena("experiments", "list", "--project", project))
+    assert "a run" in said
+
+
 # --- agents --------------------------------------------------------------------------
 
 

@@ -206,6 +206,62 @@ def test_everything_else_needs_a_credential(steady, method, path):
     assert (viewer.status_code == HTTPStatus.FORBIDDEN) != reads
 
 
+# --- what is printed -----------------------------------------------------------------
+
+COLUMNS = {
+    "/experiments/list?project=carts": [
+        "id", "name", "project", "algorithm", "environment", "status", "reason",
+    ],
+    "/experiments/jobs/checkpoints?experiment_name=run": [
+        "steps", "training_score", "evaluation_score", "size_mb",
+    ],
+    "/inference/deployments/list": [
+        "id", "name", "experiment_name", "project_name", "algorithm", "status",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COLUMNS)
+def test_columns_come_as_they_are_best_read(run, path):
+    """The command line prints them in the order of the keys."""
+    run.post("/inference/deploy", experiment_name="run", checkpoint=None)
+    row, *_ = good(run.client.get(CLI + path))
+    assert list(row)[: len(COLUMNS[path])] == COLUMNS[path]
+
+
+def test_no_name_is_printed_that_ends_the_client(run):
+    """Its tables take `[/x]` for the end of what was never begun."""
+    name, shown = "[/red] [@x] [ok] a[1]", "[ /red] [ @x] [ok] a[1]"
+    run.project(name)
+    arena = run.world.arena
+    (project,) = [p for p in arena.projects.list() if p.name == name]
+    arena.projects.edit(project.id, description="[/b]")
+    run.submit(name, project=name)
+    assert run.get("/projects")[-1]["name"] == shown
+    assert run.get("/projects")[-1]["description"] == "[ /b]"
+    (row,) = run.get("/experiments/list", project=name)
+    assert (row["name"], row["project"]) == (shown, shown)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "[/red]", "[bold]"])
+def test_no_line_of_a_submission_has_brackets(cli, name):
+    cli.project()
+    manifest = {**MANIFEST, "environment": {"name": name}}
+    lines = cli.submit(f"run {name}", manifest=manifest).text.splitlines()
+    for message in (json.loads(line)["message"] for line in lines):
+        assert not set("[]") & set(message)
+
+
+def test_who_is_known_by_nothing_but_a_name_is_shown_it(cli):
+    def shown(user):
+        token = cli.world.issued("member", user=user).token
+        return good(cli.world.client(token).get("/api/users/current"))
+
+    ann, mail = shown("ann"), shown("ann@example.org")
+    assert (ann["first_name"], ann["last_name"], ann["email"]) == ("ann", "", "")
+    assert (mail["first_name"], mail["email"]) == ("", "ann@example.org")
+
+
 # --- projects ----------------------------------------------------------------------
 
 
@@ -305,7 +361,7 @@ def test_a_submission_without_a_name_is_called_by_what_it_trains(cli):
         (
             {"manifest": MANIFEST, "project": "carts", "num_nodes": 0},
             422,
-            "Expected int",
+            "field num_nodes is wrong: Expected int",
         ),
         (
             {

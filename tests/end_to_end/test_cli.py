@@ -172,6 +172,13 @@ class TestServe:
         assert "arena_pat_" not in said
         assert "arena-core token create" in said
 
+    def test_starts_where_the_first_manager_has_a_token_elsewhere(self, place, cli):
+        store = ("--store", place.store)
+        cli("organisation", "create", "lab", *store).ok()
+        made = ("token", "create", "--user", "admin", "--organisation", "lab", *store)
+        cli(*made).ok()
+        assert "has one already" in self._starts(place)
+
     def _starts(self, place, *options):
         with serving(place, *options) as server:
             server.signal(signal.SIGTERM)

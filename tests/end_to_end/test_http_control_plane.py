@@ -666,6 +666,8 @@ def test_mounted_addresses_that_nobody_declared_are_not_there(world):
     outer = TestClient(Starlette(routes=[Mount("/arena", app=world.app)]))
     for path in ("/arena/nothing", "/arena", "/arena/inference/x/status", "/api/v1"):
         assert outer.get(path).status_code == 404
+    document = outer.get("/arena/openapi.json").json()
+    assert document["servers"] == [{"url": "http://testserver/arena"}]
     wrong = outer.put("/arena/api/v1/projects")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD, POST")
 

@@ -382,6 +382,16 @@ def test_credentials_that_are_good_for_something_else_are_forbidden(world, serve
         assert_detail(served.pole.post("generate", token, json=body), 403)
 
 
+def test_who_is_forbidden_is_told_whether_the_role_or_the_organisation_is_why(
+    world, served
+):
+    body = {"obs": wire(OBS)}
+    viewer, stranger = world.token("viewer"), world.token("viewer", organisation="acme")
+    assert "role member" in served.pole.post("get_action", viewer, json=body).text
+    said = served.pole.post("get_action", stranger, json=body).text
+    assert "current organisation has it" in said
+
+
 def test_without_a_good_credential_the_answer_is_always_401(served):
     body = {"obs": wire(OBS)}
     for token in (None, "hunter2", served.pole.key[:-1], served.pole.key.upper()):

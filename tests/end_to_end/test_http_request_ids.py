@@ -178,6 +178,18 @@ def test_a_body_that_says_it_is_something_else_is_refused(world, client, content
     assert world.head() == head
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
+def test_a_body_that_is_encoded_is_refused(world, client, encoding):
+    head = world.head()
+    headers = {"Content-Encoding": encoding}
+    body = b'{"name": "x"}'
+    answer = client.post(f"{API}/projects", content=body, headers=headers)
+    assert_problem(answer, 415, "/Content-Encoding")
+    assert world.head() == head
+    headers = {"Content-Encoding": "Identity"}
+    assert client.post(f"{API}/projects", content=body, headers=headers).is_success
+
+
 def test_no_body_is_of_no_kind(client):
     headers = {"Content-Type": "text/plain"}
     answer = client.post(f"{API}/projects", headers=headers)

@@ -131,6 +131,12 @@ def test_an_experiment_moves_as_its_table_says_and_no_other_way(status, command)
         when.then_raises(IllegalTransition, f"while the experiment is {status.value}")
 
 
+def test_what_is_not_at_work_has_nothing_to_stop():
+    for status in (Status.DRAFT, Status.STOPPED, Status.SUCCEEDED, Status.FAILED):
+        refused = spec.given(*IN[status]).when(STOP)
+        refused.then_raises(IllegalTransition, "there is nothing to stop")
+
+
 def test_rule_06_training_is_possible_from_draft_succeeded_and_stopped_only():
     possible = {Status.DRAFT, Status.SUCCEEDED, Status.STOPPED}
     assert statuses_that_allow(TRAIN) == possible

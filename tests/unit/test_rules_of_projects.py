@@ -19,7 +19,7 @@ from arena_core.application.tokens import Tokens
 from arena_core.application.training import Training
 from arena_core.application.users import Users
 from arena_core.domain import experiment
-from arena_core.domain.errors import Conflict, NotFound, Unauthenticated
+from arena_core.domain.errors import Conflict, NotFound, Rejected, Unauthenticated
 from arena_core.domain.experiment import Status
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.app import CONTROL_PLANE
@@ -298,6 +298,16 @@ def test_rule_12_a_later_measurement_at_the_same_step_is_the_score(scene):
     made = scene.experiment(scores={10: 1.0})
     scene.use.experiments.add_metrics(made.id, [MetricPoint(10, "fitness", 3.0)])
     assert scene.use.experiments.checkpoints(made.id)[0].evaluation_score == 3.0
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\t", "x" * 201])
+def test_a_metric_has_a_name_that_can_stand_above_a_column(scene, name):
+    made = scene.experiment(scores={})
+    measured = [MetricPoint(10, "fitness", 3.0), MetricPoint(10, name, 3.0)]
+    with pytest.raises(Rejected) as caught:
+        scene.use.experiments.add_metrics(made.id, measured)
+    assert caught.value.field == "name"
+    assert not scene.use.experiments.metrics(made.id)
 
 
 def test_rule_11_a_checkpoint_has_a_step_two_scores_and_a_size(scene):

@@ -19,9 +19,11 @@ def check(points: Sequence[MetricPoint]) -> None:
             f"There are {len(points)} points: record at most {MOST_POINTS} at a time.",
             field="points",
         )
-    for name in {point.name for point in points}:
-        trimmed(name)
+    names: set[str] = set()
     for point in points:
+        if point.name not in names:
+            trimmed(point.name)
+            names.add(point.name)
         if not math.isfinite(point.value):
             raise Rejected(
                 f"The value of {point.name} at step {point.step} is {point.value}: "

@@ -154,6 +154,11 @@ class Views:
         self._lock = threading.Lock()
         self._folding = threading.Semaphore(MOST_FOLDS)
 
+    @property
+    def position(self) -> int:
+        """How far this process knows the rows to be; asks nobody."""
+        return self._position
+
     def catch_up(self) -> int:
         """Bring the rows up to the head of the log; return the position reached.
 

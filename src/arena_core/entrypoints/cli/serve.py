@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import Conflict, Rejected
 from arena_core.domain.values import Role
 from arena_core.entrypoints.cli.options import operator, settings, store_options
 from arena_core.entrypoints.cli.reaching import (
@@ -167,9 +167,16 @@ def _first_token(arena: Arena, host: str, token_file: Path | None) -> None:
     if tokens.list():
         return
     if token_file is None and not is_loopback(host):
-        click.echo("No token yet: make one with arena-core token create.")
+        click.echo(
+            "No token yet: make one with arena-core token create --user NAME "
+            "--role manager."
+        )
         return
-    issued = tokens.issue(name="first start", user="admin", role=Role.MANAGER)
+    try:
+        issued = tokens.issue(name="first start", user="admin", role=Role.MANAGER)
+    except Conflict:  # who has one somewhere else can have no other
+        click.echo("No token is made: the user admin has one already.")
+        return
     if token_file is None:
         click.echo(f"Manager token, shown this once: {issued.token}")
         return

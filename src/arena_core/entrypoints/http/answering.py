@@ -118,7 +118,7 @@ class Answering:
         yield await parse(
             request,
             endpoint.body,
-            limit_bytes=settings.max_body_bytes,
+            limit_bytes=endpoint.limit_bytes(settings.max_body_bytes),
             timeout_s=settings.body_timeout_s,
         )
 

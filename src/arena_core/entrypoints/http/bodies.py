@@ -35,6 +35,8 @@ MOST_FIELDS = 100
 """Of a form."""
 MOST_LEVELS = 64
 """How deep what callers send may be nested."""
+MOST_PARTS = 1_000_000
+"""Of JSON: its values and keys, about.  Each is many times larger once decoded."""
 SLOW = "The body took too long to come: send it at once."
 NOT_KEPT = "The upload could not be kept: see that the server's disk has space."
 LEAST_BYTES_PER_S = 500
@@ -79,6 +81,8 @@ async def parse_body(
     if body:
         _check_encoding(request.headers.get("content-encoding"))
         _check_media_type(request.headers.get("content-type"))
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
+        raise TooLarge(f"The body has more than {MOST_PARTS} parts: send less.")
     try:
         parsed = strict_json.decode(body or b"{}", most_levels=MOST_LEVELS)
     except Rejected as error:
@@ -90,7 +94,7 @@ def _check_encoding(content_encoding: str | None) -> None:
     encoding = (content_encoding or "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedMediaType(
-            f"The body is encoded as {shown(encoding)}, which is not read here: send it "
+            f"The body is encoded as {shown(encoding)}, and is not read so: send it "
             "as it is, without a Content-Encoding.",
             field="Content-Encoding",
         )

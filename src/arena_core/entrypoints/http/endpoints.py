@@ -31,6 +31,10 @@ from arena_core.entrypoints.library import Arena
 JSON = "application/json"
 LONGEST_WAIT_S = 60.0
 """What a caller may ask to wait for an answer."""
+LARGEST_OF_STRANGERS = 1 << 14
+"""Bytes of a body that anybody may send, without a credential."""
+LARGEST = 1 << 20
+"""Bytes of a body unless its endpoint says something else."""
 NUMBERS = frozenset({"step"})
 """The parameters of paths that are natural numbers; those that are not are ids."""
 TEXTS = frozenset({"organisation_id", "user"})
@@ -161,6 +165,8 @@ class Endpoint:
     """Another status of a success."""
     also_answer: Any = None
     """The type of its resource; None: the same."""
+    most_bytes: int = LARGEST
+    """Of a body that is no upload, if the settings allow as many."""
     upload: bool = False
     """Whether the body is an archive, unpacked into a folder."""
     single: Callable[[Any], str | None] = _never
@@ -184,6 +190,14 @@ class Endpoint:
             and isinstance(self.needs, Role)
             and not (self.upload or self.form or self.repeatable)
         )
+
+    def limit_bytes(self, allowed: int) -> int:
+        """Return how large a body may be where the settings have allowed so much.
+
+        Reading it holds up everybody, so nobody sends more than what they ask needs.
+        """
+        is_public = isinstance(self.needs, Public)
+        return min(allowed, LARGEST_OF_STRANGERS if is_public else self.most_bytes)
 
     @property
     def takes_if_match(self) -> bool:

@@ -35,6 +35,8 @@ from arena_core.entrypoints.http.fields import Name, Step
 from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/experiments"
+LARGEST_METRICS = 1 << 25
+"""Bytes of as many metric points as one call may record."""
 EXPERIMENT = Versioned("experiment")
 Families = Literal["rl", "supervised", "latent", "llm"]
 
@@ -296,6 +298,7 @@ ENDPOINTS = (
         "Append metric points",
         PointsRecorded,
         body=Points,
+        most_bytes=LARGEST_METRICS,
         status=HTTPStatus.CREATED,
         repeatable=True,
     ),

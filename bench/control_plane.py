@@ -1,0 +1,143 @@
+"""What one call of the control plane takes, beside a bare Starlette echo.
+
+One caller, one connection; the calls and the echo take turns, so that whatever else
+the machine does is the same for all.  What is printed are medians of the rounds.  The
+store is on the disk of the current folder, and every change is synced.
+
+    python bench/control_plane.py [--rounds 9] [--calls 100]
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from socket import create_connection, create_server
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from attrs import frozen
+
+from machine import describe, write_policy
+from served import API, prepare, serving
+
+HERE = Path(__file__).parent
+ECHO = "echo, a bare Starlette app"
+START_S = 30.0
+
+
+@frozen
+class Caller:
+    """One connection, with a credential."""
+
+    connection: HTTPConnection
+    token: str
+
+    def ask(
+        self, method: str, path: str, body: object = None, **headers: str
+    ) -> tuple[int, Mapping[str, str]]:
+        """Ask, and read the answer to its end."""
+        said = {"Authorization": f"Bearer {self.token}", **headers}
+        payload = None if body is None else json.dumps(body)
+        self.connection.request(method, path, payload, said)
+        answer = self.connection.getresponse()
+        answer.read()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}
+
+    def expect(
+        self, status: int, method: str, path: str, *given: object, **h: str
+    ) -> None:
+        found, _ = self.ask(method, path, *given, **h)
+        if found != status:
+            raise SystemExit(f"{method} {path}: {found} instead of {status}")
+
+
+def calls_of(caller: Caller, experiment: str) -> dict[str, Callable[[], None]]:
+    """Return what is measured, by what it is."""
+    at = f"{API}/experiments/{experiment}"
+    _, headers = caller.ask("GET", at)
+    etag = headers["etag"]
+    numbers = itertools.count()
+
+    def create(**said: str) -> None:
+        caller.expect(201, "POST", f"{API}/projects", {"name": "p"}, **said)
+
+    return {
+        "GET one resource": lambda: caller.expect(200, "GET", at),
+        "the same, known already (304)": lambda: caller.expect(
+            304, "GET", at, **{"If-None-Match": etag}
+        ),
+        "GET a list of 100": lambda: caller.expect(
+            200, "GET", f"{API}/projects?limit=100"
+        ),
+        "POST, one event": create,
+        "the same, with an idempotency key": lambda: create(
+            **{"Idempotency-Key": f"k{next(numbers)}"}
+        ),
+        "its repetition": lambda: create(**{"Idempotency-Key": "k0"}),
+    }
+
+
+@contextmanager
+def echoing() -> Iterator[int]:
+    """Give the port of the echo, a process of its own."""
+    with create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    process = subprocess.Popen([sys.executable, str(HERE / "echo.py"), str(port)])
+    try:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            try:
+                create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(calls: Mapping[str, Callable[[], None]], rounds: int, count: int) -> None:
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            for _ in range(count):
+                call()
+            taken[name].append((time.perf_counter() - begun) / count * 1000)
+    print(f"| {'call':40} | ms | over the echo |")
+    print("|---|---|---|")
+    for name, figures in taken.items():
+        ratios = [a / b for a, b in zip(figures, taken[ECHO], strict=True)]
+        print(f"| {name:40} | {median(figures):.2f} | {median(ratios):.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--calls", type=int, default=100)
+    arguments = parser.parse_args()
+    print(describe())
+    with TemporaryDirectory(dir=".") as name, echoing() as port:
+        folder = Path(name).absolute()
+        prepared = prepare(folder, [write_policy(folder / "bundle")])
+        with serving(prepared) as server:
+            caller = Caller(HTTPConnection("127.0.0.1", server.port), server.token)
+            for _ in range(100):
+                caller.expect(201, "POST", f"{API}/projects", {"name": "p"})
+            echo = Caller(HTTPConnection("127.0.0.1", port), server.token)
+            calls = {
+                ECHO: lambda: echo.expect(200, "POST", "/echo", {"name": "p"}),
+                **calls_of(caller, prepared.experiment),
+            }
+            measure(calls, arguments.rounds, arguments.calls)
+
+
+if __name__ == "__main__":
+    main()
