@@ -45,6 +45,15 @@ def test_every_answer_bears_the_id_of_its_request(client, method, path, status):
         assert problem["instance"] == path
 
 
+@pytest.mark.parametrize("refused", [{"Origin": "https://evil.example"}, {"Host": "!"}])
+def test_what_is_not_even_looked_at_has_an_id_too(client, refused):
+    answer = client.post(f"{API}/projects", json={}, headers=refused)
+    assert answer.status_code in {400, 403}
+    problem = assert_problem(answer)
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["instance"] == f"{API}/projects"
+
+
 def test_an_id_that_is_none_is_replaced(client):
     answer = client.get("/livez", headers={"X-Request-Id": "a b"})
     assert answer.headers["x-request-id"] != "a b"

@@ -14,7 +14,7 @@ from arena_core.application.loading import load
 from arena_core.application.ports import Batch, Query
 from arena_core.application.session import LONGEST_REASON, Session
 from arena_core.application.views import Halt, Views
-from arena_core.domain import agent, deployment, experiment
+from arena_core.domain import agent, deployment, experiment, user
 from arena_core.domain.errors import (
     NotFound,
     Rejected,
@@ -357,3 +357,16 @@ def test_a_held_model_whose_trace_cannot_be_replayed_stays_open_for_its_holder(s
     with pytest.raises(Rejected, match="obs"):
         load(blobs, models.RUNTIMES, digest, held)
     assert held.single.runtime.run({"obs": rows})
+
+
+def test_who_becomes_a_user_by_another_invitation_accepts_this_one_as_that(
+    scene, between
+):
+    elsewhere = scene.operator("elsewhere").invitations.invite("elsewhere", "ann")
+    here = scene.operator().invitations.invite("default", "ann")
+    accept = scene.arena.invitations.accept
+    first = []
+    between(user.RegisterUser, lambda: first.append(accept(elsewhere.token)))
+    with pytest.raises(Unauthenticated, match="their own credential"):
+        accept(here.token)
+    assert accept(here.token, bearing=first[0].token).organisation.id == "default"

@@ -22,7 +22,11 @@ from arena_core.domain.ids import (
 )
 from arena_core.domain.values import Actor, ActorKind, Caller, Role
 
-REFUSAL = "The credential is missing, unknown, rotated or revoked: use a live token."
+REFUSAL = (
+    "The credential is missing, unknown, rotated, revoked or of a kind that is not "
+    "taken here: use a live token."
+)
+"""The same whatever is wrong: it tells nobody how near they are."""
 CHANGED = "What you may do has changed while you asked: ask again."
 OPERATORS = (ActorKind.OPERATOR, ActorKind.LIBRARY)
 """They have the store itself, and so whatever it holds."""

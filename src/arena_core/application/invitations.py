@@ -21,7 +21,7 @@ from arena_core.application.tokens import mint
 from arena_core.domain import credential, organisation
 from arena_core.domain import user as users
 from arena_core.domain.credential import TokenKind
-from arena_core.domain.errors import Flaw, Unauthenticated
+from arena_core.domain.errors import AlreadyExists, Flaw, Unauthenticated
 from arena_core.domain.ids import (
     InvitationId,
     OrganisationId,
@@ -138,12 +138,15 @@ class Invitations:
         )
         accept, join = _acceptance(there, invitation)
         of_user = (users.RegisterUser(name), described, users.HoldToken(token_id))
-        there.execute(
-            accept,
-            *(Change(users, user_id, command) for command in of_user),
-            join,
-            Change(credential, token_id, issue),
-        )
+        try:
+            there.execute(
+                accept,
+                *(Change(users, user_id, command) for command in of_user),
+                join,
+                Change(credential, token_id, issue),
+            )
+        except AlreadyExists as error:  # they have become one meanwhile
+            raise Unauthenticated(NOT_OPEN, flaw=Flaw.MISSING) from error
         return minted.text
 
 

@@ -1,5 +1,6 @@
 """The whole HTTP API as one Starlette app, built from one table of endpoints."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -38,7 +39,7 @@ from arena_core.entrypoints.http.endpoints import (
 )
 from arena_core.entrypoints.http.errors import HIDDEN, log, respond
 from arena_core.entrypoints.http.feed import Feed
-from arena_core.entrypoints.http.hosts import Hosts
+from arena_core.entrypoints.http.hosts import Hosts, Objection
 from arena_core.entrypoints.http.inference import DataPlane
 from arena_core.entrypoints.http.open_inference import OpenInference
 from arena_core.entrypoints.http.tracing import traced
@@ -71,9 +72,10 @@ class App(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refused = self._refusal(scope)
-            if refused is not None:
-                await refused(scope, receive, send)
+            path, method = path_of(scope), scope["method"]
+            objection = self.hosts.objection(method, path, scope["headers"])
+            if objection is not None:
+                await traced(partial(self._refuse, objection), scope, receive, send)
                 return
             if self.data_plane.serves(scope):
                 await self.data_plane(scope, receive, send)
@@ -85,15 +87,14 @@ class App(Starlette):
             return
         await super().__call__(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to a request that is not even looked at, if it is not."""
-        path, method = path_of(scope), scope["method"]
-        objection = self.hosts.objection(method, path, scope["headers"])
-        if objection is None:
-            return None
+    async def _refuse(
+        self, objection: Objection, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that is not even looked at."""
         status = objection.status
-        self.state.telemetry.handled(method, "", status, 0.0)
-        return respond(path, status, objection.detail, code=objection.code)
+        self.state.telemetry.handled(scope["method"], "", status, 0.0)
+        refused = respond(path_of(scope), status, objection.detail, code=objection.code)
+        await refused(scope, receive, send)
 
 
 def build_app(arena: Arena) -> App:
