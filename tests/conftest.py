@@ -1,7 +1,11 @@
-"""How much Hypothesis tries: a little for everybody, more where it is asked for."""
+"""What all tests share: how much Hypothesis tries, and how logs are left behind."""
 
+import logging
 import os
+import sys
+import threading
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Machines are shared and slow at times: what a test means does not depend on that.
@@ -23,3 +27,16 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     Workers that collect the tests in parallel must find the same names.
     """
     return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) else None
+
+
+@pytest.fixture
+def restored_logs():
+    """Give back as it was what a server sets up for its process, which is ours here."""
+    root, ours = logging.getLogger(), logging.getLogger("arena_core")
+    before = root.handlers[:], root.level, ours.level
+    hooks = sys.excepthook, threading.excepthook
+    yield
+    root.handlers[:], _, _ = before
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+    sys.excepthook, threading.excepthook = hooks

@@ -72,8 +72,9 @@ def _no_settings(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys) -> Cli:
+def cli(monkeypatch, capsys, restored_logs) -> Cli:
     """Return what runs the command line in this process."""
+    del restored_logs
 
     def said(*words: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["arena-core", *map(str, words)])

@@ -63,8 +63,10 @@ def test_the_page_leads_from_a_bundle_to_an_action_and_back(tmp_path):
     assert '"verdict":"passed"' in printed
     assert '{"action":"' in printed
     assert names == [
+        "organisation.created",
+        "organisation.member_joined",
         "credential.access_token_issued",
-        "credential.access_token_issued",
+        "organisation.member_invited",
         "project.created",
         "experiment.drafted",
         "experiment.checkpoint_written",
@@ -83,6 +85,9 @@ def test_the_page_leads_from_a_bundle_to_an_action_and_back(tmp_path):
         "deployment.shadow_started",
         "deployment.key_rotated",
         "deployment.disconnected",
+        "agent.described",
+        "request.carried_out",
+        "project.created",
     ]
 
 
@@ -91,4 +96,5 @@ def test_what_the_page_says_of_the_past_was_so(tmp_path):
     with serving(place) as server:
         printed = typed(place, server.address)
     statuses = re.findall(r'"status":"(\w+)"', printed)
-    assert statuses[-3:] == ["Undeployed", "Deployed", "Undeployed"]
+    # When it was taken off, as it had been, in the list, and once it was described.
+    assert statuses[-4:] == ["Undeployed", "Deployed", "Undeployed", "Undeployed"]

@@ -27,22 +27,9 @@ REQUEST = tracing.Request("r-1", "GET", "/x", "00-a-b-01")
 
 
 @pytest.fixture
-def restored():
-    """Give all that is set up back as it was."""
-    root, ours = logging.getLogger(), logging.getLogger("arena_core")
-    before = root.handlers[:], root.level, ours.level
-    hooks = sys.excepthook, threading.excepthook
-    yield
-    root.handlers[:], _, _ = before
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
-    sys.excepthook, threading.excepthook = hooks
-
-
-@pytest.fixture
-def said(restored):
+def said(restored_logs):
     """Set the logs up; give what returns all that was said since."""
-    del restored
+    del restored_logs
 
     def begin(form="json", level="debug"):
         stream = io.StringIO()
@@ -143,6 +130,14 @@ def test_what_cannot_be_said_tells_only_where_it_came_from(said, form):
         read = stream.getvalue
     OURS.warning("%d", "arena_pat_secret")
     assert read() == "A line of arena_core.x could not be logged.\n"
+
+
+def test_where_nothing_can_be_written_what_is_being_done_goes_on(restored_logs):
+    del restored_logs
+    stream = io.StringIO()
+    logs.configure(LogFormat.JSON, LogLevel.DEBUG, stream)
+    stream.close()
+    OURS.warning("whatever")
 
 
 # --- how much -------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A body is JSON, and behind it the bytes of those arrays whose `parameters` name 
 `binary_data_size`, one after the other.  How long the JSON is says a header.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -134,8 +134,7 @@ def _said(text: memoryview) -> _Body:
 
 def _inputs(listed: list[_Input], rest: memoryview) -> Iterator[tuple[str, Array]]:
     """Yield each input by its name; all of `rest` must be one's."""
-    if len(listed) > MOST_NAMES:
-        raise Rejected(f"There are more than {MOST_NAMES} inputs.", field="inputs")
+    _check_count(listed, "inputs")
     for name in _doubled([each.name for each in listed]):
         raise Rejected(f"The input {shown(name)} comes twice.", field="inputs")
     for each in listed:
@@ -185,6 +184,7 @@ def _array(each: _Input, data: memoryview, field: str, *, is_json: bool) -> Arra
 def _wanted(listed: list[_Output] | None, binary: bool) -> Wanted:  # noqa: FBT001 -- what the request says
     if not listed:
         return Wanted(None, binary)
+    _check_count(listed, "outputs")
     for name in _doubled([each.name for each in listed]):
         raise Rejected(f"The output {shown(name)} is wanted twice.", field="outputs")
     by_name = {}
@@ -193,6 +193,11 @@ def _wanted(listed: list[_Output] | None, binary: bool) -> Wanted:  # noqa: FBT0
         _refuse_foreign(parameters, shown(each.name))
         by_name[each.name] = _flag(parameters, "binary_data", otherwise=binary)
     return Wanted(by_name, binary)
+
+
+def _check_count(listed: Sized, field: str) -> None:
+    if len(listed) > MOST_NAMES:
+        raise Rejected(f"There are more than {MOST_NAMES} {field}.", field=field)
 
 
 def _doubled(names: list[str]) -> Iterator[str]:

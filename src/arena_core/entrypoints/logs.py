@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
@@ -67,8 +68,12 @@ def _thread_ended(args: threading.ExceptHookArgs) -> None:
 
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- as logging calls it
-        """Say where it came from only: what could not be written may hold a secret."""
-        self.stream.write(f"A line of {record.name} could not be logged.\n")
+        """Say where it came from only: what could not be written may hold a secret.
+
+        Where nothing can be written at all, whatever was being done goes on.
+        """
+        with suppress(OSError, ValueError):
+            self.stream.write(f"A line of {record.name} could not be logged.\n")
 
 
 class _Text(logging.Formatter):

@@ -1,6 +1,7 @@
 """The whole HTTP API as one Starlette app, built from one table of endpoints."""
 
 from functools import partial
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -121,10 +122,14 @@ def build_app(arena: Arena) -> App:
 
 
 def _openapi() -> Endpoint:
+    @cache
+    def document() -> dict[str, Any]:
+        """Made once: anybody may ask for it, and it takes its time."""
+        return openapi.document((*CONTROL_PLANE, described), VERSION)
+
     def show(call: Call) -> Reply:
-        document = openapi.document((*CONTROL_PLANE, described), VERSION)
         # Its paths are below whatever the app is mounted under.
-        return Reply({**document, "servers": [{"url": call.base_url}]})
+        return Reply({**document(), "servers": [{"url": call.base_url}]})
 
     described = Endpoint(
         "GET", "/openapi.json", show, PUBLIC, "This document", dict[str, Any]

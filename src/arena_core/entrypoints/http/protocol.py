@@ -39,6 +39,9 @@ MOST_HELD_BYTES = 1 << 16
 HEAD_END = b"\r\n\r\n"
 MOST_HEAD_BYTES = 1 << 16
 """Of a head that comes in parts, beyond the first of them."""
+DEAF_S = 1.0
+"""How long a server that ends waits for who reads nothing, or does not hang up."""
+LOOK_S = 0.1
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _CLOSE = (b"connection", b"close")
 _SLOW = refusal(TooSlow("The request took too long to come: send it at once."))
@@ -301,6 +304,24 @@ class Protocol(HttpToolsProtocol):
             self._is_last = True
         else:
             self.transport.close()
+        self._see_off()
+
+    def _see_off(self, unread: int = -1, since: float = 0.0) -> None:
+        """End it for good once the other side has done nothing for a while.
+
+        `unread`: bytes that were not on their way `since` then.  With none left too it
+        has to answer that it hangs up, over TLS.
+        """
+        if self not in self.connections:
+            return
+        now, left = self.loop.time(), self.transport.get_write_buffer_size()
+        is_its_turn = self.flow.write_paused or self.transport.is_closing()
+        if left != unread or not is_its_turn:
+            unread, since = left, now
+        elif now - since > DEAF_S:
+            self.transport.abort()
+            return
+        self.loop.call_later(LOOK_S, self._see_off, unread, since)
 
     def resume_writing(self) -> None:
         super().resume_writing()
