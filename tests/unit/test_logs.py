@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_core.adapters.access_tokens import JsonWebTokens
-from arena_core.application.access_tokens import Claims
+from arena_core.adapters.json_web_tokens import JsonWebTokens
 from arena_core.application.keys import DeploymentKeys
 from arena_core.application.secrets import sealed
+from arena_core.application.signing import Claims
 from arena_core.domain.errors import Rejected
 from arena_core.entrypoints import logs
 from arena_core.entrypoints.http import tracing

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 from attrs import define, field
 
-from arena_core.adapters.access_tokens import JsonWebTokens
 from arena_core.adapters.blobs.memory import MemoryBlobStore
+from arena_core.adapters.json_web_tokens import JsonWebTokens
 from arena_core.adapters.metrics.memory import MemoryMetricStore
 from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.adapters.rows.memory import MemoryRowStore

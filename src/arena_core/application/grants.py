@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 
 from attrs import field, frozen
 
-from arena_core.application.access_tokens import Claims
 from arena_core.application.callers import REFUSAL, caller_of_user, latest
 from arena_core.application.ports import Row
 from arena_core.application.secrets import id_in, is_intact, sealed
 from arena_core.application.session import Core
+from arena_core.application.signing import Claims
 from arena_core.domain import sign_in
 from arena_core.domain.errors import Flaw, Unauthenticated
 from arena_core.domain.ids import SignInId, TokenId

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from attrs import evolve, field, frozen
 
-from arena_core.application.access_tokens import TokenSigner
 from arena_core.application.agreement import Agreement
 from arena_core.application.attempts import Attempt, Key, Repetition
 from arena_core.application.handling import Change, Handled, Handler
@@ -24,6 +23,7 @@ from arena_core.application.ports import (
     Row,
     RowReader,
 )
+from arena_core.application.signing import TokenSigner
 from arena_core.application.views import Views
 from arena_core.domain.errors import NotFound, Rejected
 from arena_core.domain.values import Caller, shown

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from arena_core.adapters.access_tokens import JsonWebTokens
 from arena_core.adapters.appending import utc_now
 from arena_core.adapters.blobs.files import FileBlobStore
 from arena_core.adapters.blobs.memory import MemoryBlobStore
 from arena_core.adapters.converters.process import LimitedConverter
+from arena_core.adapters.json_web_tokens import JsonWebTokens
 from arena_core.adapters.metrics.memory import MemoryMetricStore
 from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
 from arena_core.adapters.presence.files import FilePresence

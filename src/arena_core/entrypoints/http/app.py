@@ -1,7 +1,6 @@
 """The whole HTTP API as one Starlette app, built from one table of endpoints."""
 
-from functools import partial
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
 

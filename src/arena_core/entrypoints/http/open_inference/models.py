@@ -9,6 +9,7 @@ from attrs import frozen
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
+from arena_core.application.callers import require_role
 from arena_core.application.keys import PREFIX
 from arena_core.application.ports import Row, RowReader
 from arena_core.application.serving import Live
@@ -75,11 +76,7 @@ class Models:
             await self.plane.authorise(live, scope)
             return Asker(None, live)
         caller = await self.plane.caller(token, scope)
-        if not caller.role.covers(Role.MEMBER):
-            raise Forbidden(
-                f"This needs the role {Role.MEMBER.value}; the token has the role "
-                f"{caller.role.value}."
-            )
+        require_role(caller, Role.MEMBER)
         return Asker(caller)
 
     async def live(self, name: str, scope: Scope) -> tuple[Live, Asker]:

@@ -25,7 +25,7 @@ from arena_core.domain.errors import (
 from arena_core.domain.release import VERSION
 from arena_core.domain.values import Caller
 from arena_core.entrypoints.http import bodies, health
-from arena_core.entrypoints.http.endpoints import Call
+from arena_core.entrypoints.http.endpoints import Call, path_of
 from arena_core.entrypoints.http.errors import OPEN_INFERENCE, detail_of, log
 from arena_core.entrypoints.http.inference import (
     DataPlane,
@@ -98,10 +98,10 @@ class OpenInference:
     @staticmethod
     def serves(scope: Scope) -> bool:
         """Say whether a request is for the protocol."""
-        return f"{_path(scope)}/".startswith(f"{OPEN_INFERENCE}/")
+        return f"{path_of(scope)}/".startswith(f"{OPEN_INFERENCE}/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _path(scope).endswith("/infer"):  # of which there are as many as of steps
+        if path_of(scope).endswith("/infer"):  # of which there are as many as of steps
             await self._respond(scope, receive, send)
         else:
             await traced(self._respond, scope, receive, send)
@@ -119,7 +119,7 @@ class OpenInference:
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         begun, method = clock(), scope["method"]
         for route in self._routes:
-            fit = route.pattern.fullmatch(_path(scope))
+            fit = route.pattern.fullmatch(path_of(scope))
             if fit is None:
                 continue
             if method != route.method and (method, route.method) != ("HEAD", "GET"):
@@ -246,8 +246,3 @@ def _described(tensor: Tensor) -> dict[str, Any]:
         "shape": tensor.shape,
     }
     return told | ({"parameters": {"optional": True}} if tensor.is_optional else {})
-
-
-def _path(scope: Scope) -> str:
-    path: str = scope["path"]
-    return path[len(scope.get("root_path", "")) :]

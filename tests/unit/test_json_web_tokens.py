@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_core.adapters.access_tokens import JsonWebTokens
-from arena_core.application.access_tokens import Claims
+from arena_core.adapters.json_web_tokens import JsonWebTokens
+from arena_core.application.signing import Claims
 from arena_core.domain.errors import Flaw, Unauthenticated
 from arena_core.domain.ids import SignInId
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from arena_core.application.access_tokens import Claims
+from arena_core.application.signing import Claims
 from arena_core.domain.errors import Flaw, Unauthenticated
 from arena_core.domain.ids import SignInId
 
