@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from arena_core.domain.errors import Unavailable, UnknownEvent
 from arena_core.entrypoints.http import event_stream
+from arena_core.entrypoints.http.feed import MOST_THREADS
 from arena_core.entrypoints.http.server import Server, listen
 
 from end_to_end.event_streams import Stream, streaming
@@ -344,6 +345,40 @@ def test_streams_take_no_thread_from_anybody(here):
     here.create()
     for stream in streams:
         assert here.world.head() in stream.ids()
+
+
+def test_streams_take_few_threads_however_many_they_are(here, monkeypatch):
+    read, most, lock = event_stream.EventStream._read, [0], threading.Lock()
+    reading = set()
+
+    def counted(stream):
+        with lock:
+            reading.add(stream)
+            most.append(len(reading))
+        time.sleep(0.005)
+        with lock:
+            reading.remove(stream)
+        return read(stream)
+
+    monkeypatch.setattr(event_stream.EventStream, "_read", counted)
+    streams = [here.stream() for _ in range(20)]
+    here.create()
+    for stream in streams:
+        assert here.world.head() in stream.ids()
+    assert max(most) == MOST_THREADS
+
+
+def test_who_never_reads_does_not_hold_up_the_end_of_the_server(caplog):
+    with opened() as world:
+        for number in range(900):
+            world.arena.projects.create(f"p{number}", description="x" * 9000)
+        server = Server(world.app, listen("127.0.0.1", 0))
+        with server.in_background() as url:
+            stream = streaming(url.removeprefix("http://"), world.token())
+            (protocol,) = server.server_state.connections
+            eventually(lambda: protocol.flow.write_paused, what="nothing goes out")
+        stream.close()
+    assert not caplog.records, "it was waited for as long as for an answer"
 
 
 def test_nothing_is_read_for_who_does_not_read(here, monkeypatch):

@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import threading
+import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import hypothesis.strategies as st
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 
 from arena_core.application import npy
 from arena_core.domain.errors import TooLarge
+from arena_core.entrypoints.http.open_inference import infer as inferring
 from arena_core.entrypoints.http.open_inference.encodings import inflated
 
 from end_to_end.http_world import bearing, opened
@@ -272,6 +276,34 @@ def test_a_bomb_is_refused_before_it_is_inflated(tmp_path):
             assert "100000 bytes" in assert_refused(answer, 413)
 
 
+def test_few_compressed_bodies_are_inflated_at_the_same_time(box, monkeypatch):
+    """Each of some kilobytes may take as much memory as a body may have."""
+    underway, most, lock = 0, 0, threading.Lock()
+
+    def counted(*given, **named):
+        nonlocal underway, most
+        with lock:
+            underway += 1
+            most = max(most, underway)
+        time.sleep(0.05)
+        with lock:
+            underway -= 1
+        return inflated(*given, **named)
+
+    monkeypatch.setattr(inferring, "inflated", counted)
+    body = gzip.compress(request(OBS)[0])
+    path = f"/v2/models/{box.deployment_id}/infer"
+
+    headers = {"content-encoding": "gzip"}
+    with box.world.client(box.key) as client, ThreadPoolExecutor(8) as threads:
+        asking = [
+            threads.submit(client.post, path, content=body, headers=headers)
+            for _ in range(8)
+        ]
+        assert {each.result().status_code for each in asking} == {200}
+    assert most == inferring.MOST_INFLATING
+
+
 # --- what is refused -----------------------------------------------------------------
 
 WHOLE = tensor("obs", BOX)
@@ -524,11 +556,23 @@ def test_a_rotated_key_is_dead(tmp_path):
         assert_refused(get(endpoint, f"models/{endpoint.agent_id}"), 401)
 
 
+def test_a_made_up_key_is_unknown_whatever_it_is_said_to_be_for(alone):
+    gone, key = str(alone.agent_id), alone.key
+    order(alone, "unload")
+    for some_id in (alone.deployment_id, alone.agent_id, uuid4()):
+        forged = "_".join(("arena_dep", some_id.hex, "1", key.rsplit("_", 1)[1][::-1]))
+        for path in ("", f"models/{gone}"):
+            assert_refused(get(alone, path, forged), 401)
+    assert_refused(get(alone, f"models/{gone}"), 404)
+    alone.world.member().post(f"/api/v1/agents/{gone}/rotate-key")
+    assert_refused(get(alone, f"models/{gone}"), 401)
+
+
 def test_who_insists_on_bad_credentials_is_slowed_down(tmp_path):
     with opened(failed_auth_rate=0.001) as world:
         shape = EVERY_SHAPE["box"]
         endpoint = world.live(shape.write(tmp_path / "box"), algorithm="SAC")
-        bad = world.client("arena_pat_x")
+        bad = world.client(f"arena_dep_{uuid4().hex}_1_x")
         for path in ("", f"/models/{endpoint.agent_id}"):
             statuses = [bad.get(f"/v2{path}").status_code for _ in range(2)]
             assert statuses[1] == 429
@@ -617,6 +661,16 @@ def test_unload_takes_an_agent_off_and_load_puts_it_live_again(alone):
     log = alone.world.member().get("/api/v1/events?limit=1000").json()["items"]
     asked = [event for event in log if event["name"] == "deployment.connect_requested"]
     assert [event["actor"].partition(":")[0] for event in asked] == ["library", "user"]
+
+
+def test_an_order_has_the_trace_of_its_request(alone):
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    client = alone.world.member()
+    path = f"/v2/repository/models/{alone.agent_id}/unload"
+    assert client.post(path, headers={"traceparent": trace}).status_code == 200
+    log = client.get("/api/v1/events?limit=1000").json()["items"]
+    traced = [event["name"] for event in log if event["traceparent"] == trace]
+    assert traced == ["deployment.disconnected"]
 
 
 def test_a_model_is_loaded_as_its_agent_says_and_not_otherwise(alone):

@@ -527,6 +527,24 @@ def test_whoever_never_reads_what_it_is_answered_is_not_read_any_more(sides):
     sides.settle()
 
 
+def test_a_server_that_ends_does_not_wait_for_who_never_reads(sides):
+    connection = sides.ours.connect()
+    ours = connection.protocol
+    connection.ask_unread(sides.filled(WHOLE["plain"]))
+    ours.shutdown()
+    connection.until(lambda: ours not in sides.ours.state.connections)
+
+
+def test_a_server_that_ends_lets_who_reads_at_last_read_what_was_answered(sides):
+    connection = sides.ours.connect()
+    asked = connection.ask_unread(sides.filled(WHOLE["plain"]))
+    connection.protocol.shutdown()
+    answers = answers_in(connection.rest())
+    assert len(answers) >= asked - 1
+    assert {answer.status for answer in answers} == {200}
+    sides.settle()
+
+
 def test_whoever_reads_at_last_is_answered_everything(sides):
     connection = sides.ours.connect()
     request = sides.filled(WHOLE["plain"])

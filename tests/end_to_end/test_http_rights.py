@@ -9,6 +9,7 @@ from arena_core.application.session import Session
 
 from end_to_end.http_world import asked, assert_problem, bearing, opened
 from end_to_end.test_http_login import SIGN_INS, Client, signed_in
+from every_shape import EVERY_SHAPE
 
 MEMBERS = "/api/v1/organisations/default/members"
 INVITATIONS = "/api/v1/organisations/default/invitations"
@@ -180,3 +181,17 @@ def test_what_others_do_meanwhile_keeps_nobody_from_what_they_may(world, meanwhi
     assert bob.post(INVITATIONS, json={"user": "dee"}).status_code == 201
     invited = world.arena.invitations.list("default")
     assert [invitation.user for invitation in invited] == ["cem", "dee"]
+
+
+@pytest.mark.parametrize(("end", "status"), [(demoted, 409), (removed, 401)])
+def test_who_is_no_member_any_more_takes_no_agent_off(
+    world, meanwhile, tmp_path, end, status
+):
+    endpoint = world.live(EVERY_SHAPE["box"].write(tmp_path / "box"), algorithm="SAC")
+    world.issued()
+    bob = world.client(world.issued("member", user="bob").token)
+    meanwhile(end(world, "bob"))
+    answer = bob.post(f"/v2/repository/models/{endpoint.agent_id}/unload")
+    assert answer.status_code == status, answer.text
+    agent = world.arena.agents.get(endpoint.agent_id)
+    assert agent.deployment.connected

@@ -378,6 +378,18 @@ def test_to_disconnect_ends_all_episodes(swapping):
     assert acted(endpoint, 1, 0, start=True) == TRACE[0]
 
 
+def test_episodes_that_a_disconnect_has_ended_take_no_place(swapping):
+    endpoint = swapping.endpoint
+    endpoint.world.app.open_inference._inference._episodes._most = 1
+    acted(endpoint, 1, 0, start=True)
+    swapping.agents.disconnect(endpoint.agent_id)
+    swapping.agents.connect(endpoint.agent_id)
+    assert acted(endpoint, 2, 0, start=True) == TRACE[0]
+    assert "sequences" in assert_refused(
+        step(endpoint, 3, observed(0), start=True), 503
+    )
+
+
 def test_a_rotated_key_goes_on_with_the_episodes_of_the_old_one(swapping):
     endpoint = swapping.endpoint
     acted(endpoint, 1, 0, start=True)

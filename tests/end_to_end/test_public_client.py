@@ -92,9 +92,9 @@ def _unauthenticated(met: dict) -> bool:
     return met["error"] == "ArenaAuthError" and "401" in met["text"]
 
 
-def _forbidden(met: dict, client: PublicClient) -> bool:
+def _forbidden(met: dict, client: PublicClient, detail: str) -> bool:
     if client.version == OLD:
-        return refused(met, 403, "This credential is not for this deployment.")
+        return refused(met, 403, detail)
     return met["error"] == "ArenaAuthError" and "not allowed" in met["text"]
 
 
@@ -202,7 +202,11 @@ def test_a_rotated_key_is_dead_and_the_new_one_is_not(client, control, bundle):
 
 def test_the_key_of_another_deployment_is_forbidden(client, balancer, regressor):
     met = client("call", url=balancer.url, key=regressor.key)
-    assert _forbidden(met["get_action"], client)
+    detail = (
+        "This credential is not for this deployment: use its own key, or a token "
+        "whose current organisation has it."
+    )
+    assert _forbidden(met["get_action"], client, detail)
 
 
 def test_an_access_token_opens_every_deployment_of_its_organisation(
@@ -216,7 +220,11 @@ def test_a_viewer_may_look_but_not_call(client, server, balancer):
     token = issued(server.place.store, role="viewer")
     met = client("call", url=balancer.url, key=token)
     assert "returned" in met["open"]
-    assert _forbidden(met["get_action"], client)
+    detail = (
+        "This needs the role member; in the current organisation this credential has "
+        "the role viewer."
+    )
+    assert _forbidden(met["get_action"], client, detail)
 
 
 def test_a_token_in_the_environment_is_a_credential_too(new_client, server, balancer):

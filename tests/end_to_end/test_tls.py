@@ -95,6 +95,17 @@ def test_usual_requests_are_answered_the_quicker_way_over_tls_too(
                 assert json.loads(body)["endpoint"].startswith(f"{url}/inference/")
 
 
+def test_who_does_not_hang_up_does_not_hold_up_the_end_of_the_server(made, caplog):
+    with opened() as world:
+        tls = Tls(made.file, made.key, None)
+        server = Server(world.app, listen("127.0.0.1", 0), tls)
+        with server.in_background() as url:
+            browser = Browser(url.removeprefix("https://"), made, world.token())
+            assert browser.ask("GET", "/livez")[0] == 200
+        browser.connection.close()
+    assert not caplog.records, "it was waited for as long as for an answer"
+
+
 def test_who_does_not_speak_tls_is_told_nothing(made):
     with opened() as world:
         listener = listen("127.0.0.1", 0)

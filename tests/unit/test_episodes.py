@@ -19,10 +19,12 @@ class Pins:
 
     asked: list = field(factory=list)
     is_loaded: bool = True
+    gone: object = None
+    """A model that is not loaded, whatever others are."""
 
     def __call__(self, live, for_s):
         self.asked.append((live, for_s))
-        return self.is_loaded
+        return self.is_loaded and live.model is not self.gone
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +234,20 @@ def test_those_that_nobody_goes_on_with_make_room(pins, whose, live):
     begun(episodes, whose, live)
     begun(episodes, evolve(whose, sequence_id=8), live, now=IDLE_S + 1)
     assert len(episodes) == 1
+
+
+def test_those_whose_weights_are_gone_make_room(pins, whose, live):
+    size = state(1.0).nbytes
+    again = evolve(live, model=object())
+    for limit in ({"most": 1}, {"most_bytes": size}):
+        pins.gone = None
+        episodes = Episodes(pins, idle_s=IDLE_S, **limit)
+        begun(episodes, whose, live)
+        pins.gone = live.model
+        begun(episodes, evolve(whose, sequence_id=8), again)
+        assert len(episodes) == 1
+        with pytest.raises(Overloaded):
+            begun(episodes, evolve(whose, sequence_id=9), again)
 
 
 def test_all_episodes_together_remember_so_much_at_most(pins, whose, live):

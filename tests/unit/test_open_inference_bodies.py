@@ -230,6 +230,11 @@ def test_too_many_inputs_are_refused():
     assert refused(inputs=many, match="more than").field == "inputs"
 
 
+def test_too_many_outputs_are_refused_before_they_are_compared():
+    many = [{"name": f"o{n}"} for n in range(MOST_NAMES + 1)]
+    assert refused(outputs=many, match="more than").field == "outputs"
+
+
 @pytest.mark.parametrize(
     ("outputs", "match"),
     [

@@ -130,6 +130,8 @@ class Episodes:
         self.end(whose)
         self.sweep(now_s)
         if self._of[whose.deployment_id] >= self._most:
+            self._forget_gone()
+        if self._of[whose.deployment_id] >= self._most:
             raise Overloaded(
                 f"There are {self._most} sequences of this deployment under way: end "
                 "some with sequence_end, or try again later.",
@@ -153,6 +155,8 @@ class Episodes:
         self.end(whose)
         rest = episode.remember(answer)
         if self._bytes + episode.size > self._most_bytes:
+            self._forget_gone()
+        if self._bytes + episode.size > self._most_bytes:
             raise Overloaded(
                 "The server remembers as much of sequences as it may, so this one is "
                 "over: end others, or use fewer rows.",
@@ -172,6 +176,14 @@ class Episodes:
         by_use = self._episodes.items()
         for whose, _ in list(takewhile(lambda each: each[1].used_s < left_s, by_use)):
             self.end(whose)
+
+    def _forget_gone(self) -> None:
+        """Forget what nobody can go on with, for its weights are gone."""
+        lives = {id(each.live.model): each.live for each in self._episodes.values()}
+        gone = {model for model, live in lives.items() if not self._pin(live, 0.0)}
+        for whose, episode in list(self._episodes.items()):
+            if id(episode.live.model) in gone:
+                self.end(whose)
 
     def _held(self, whose: Whose, episode: Episode) -> Episode:
         """Keep its weights loaded; where they are gone, it is over."""

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from arena_core.application.callers import require_role, require_same
 from arena_core.domain.errors import ArenaError, Unauthenticated
-from arena_core.domain.values import Caller
+from arena_core.domain.values import Caller, Role
 from arena_core.entrypoints.http import bodies, tracing
 from arena_core.entrypoints.http.endpoints import (
     LONGEST_WAIT_S,
@@ -97,10 +97,12 @@ class Answering:
 
     async def _authorised(self, request: Request) -> Caller:
         """Return who asks.  Raises `Unauthenticated` or `Forbidden`."""
-        needs = self.endpoint.needs
-        if isinstance(needs, Public):
+        if isinstance(self.endpoint.needs, Public):
             return self.arena.anonymous
-        caller = await run_in_threadpool(authenticated, self.arena, request)
+        return await run_in_threadpool(self._authorise, self.endpoint.needs, request)
+
+    def _authorise(self, needs: Role, request: Request) -> Caller:
+        caller = authenticated(self.arena, request)
         if (traced := tracing.current()) is not None:
             traced.caller = caller
         require_role(caller, needs)
@@ -145,7 +147,9 @@ class Answering:
         handle = partial(self.endpoint.handle, asked.call)
         reply, response = await run_in_threadpool(self._replied, asked, handle)
         if reply.goes_on is not None:
-            return await reply.goes_on(request, partial(self._authorised, request))
+            assert isinstance(self.endpoint.needs, Role)  # noqa: S101 -- what strangers may see does not go on
+            again = partial(self._authorise, self.endpoint.needs, request)
+            return await reply.goes_on(request, again)
         if reply.until is None:
             return response
         settled = partial(self._settled, asked, reply.until)

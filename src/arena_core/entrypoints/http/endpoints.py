@@ -137,8 +137,8 @@ class Reply:
     """Makes the response, on the event loop, of what waits or has no end."""
 
 
-Again = Callable[[], Awaitable[Caller]]
-"""Authenticates and authorises the caller of a request once more."""
+Again = Callable[[], Caller]
+"""Authenticates and authorises the caller of a request once more.  It takes a while."""
 
 
 def _never(query: object) -> str | None:

@@ -7,7 +7,6 @@ from http import HTTPStatus
 
 import msgspec
 from attrs import frozen
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -59,8 +58,8 @@ class EventStream(Response):
         self._follower = follower
         self._after = following.after
         self._caller: Caller | None = None
-        self._is_behind = False
-        """Whether there is more in the log than was looked at."""
+        self._is_behind = True
+        """Whether there may be more in the log than was looked at."""
         self._is_broken = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,11 +81,11 @@ class EventStream(Response):
             if chunk:
                 await send(_part(chunk))
                 sent_s = time.monotonic()
-            elif not self._is_behind:
+            if not self._is_behind:
                 await self._follower.sleep(sent_s + HEARTBEAT_S - time.monotonic())
             self._follower.ready()
             await send(_part(b""))  # returns when what was sent before is on its way
-            chunk = await self._next()
+            chunk = await self._feed.threads.run(self._next)
             if chunk == b"" and time.monotonic() >= sent_s + HEARTBEAT_S:
                 chunk = HEARTBEAT
         if chunk and self._is_broken:
@@ -95,15 +94,15 @@ class EventStream(Response):
     def _is_over(self) -> bool:
         return self._is_broken or self._follower.is_gone or self._feed.is_over
 
-    async def _next(self) -> bytes | None:
+    def _next(self) -> bytes | None:
         """Return what is to be sent, maybe nothing; None: nothing more ever.
 
         The caller is authenticated after the log was read, so that whoever is refused
         from a position on sees nothing that lies behind it.
         """
         try:
-            page = await run_in_threadpool(self._read)
-            caller = await self._following.again()
+            page = self._read()
+            caller = self._following.again()
         except ArenaError:
             return None
         before, self._caller = self._caller, caller
@@ -113,7 +112,7 @@ class EventStream(Response):
             self._is_broken = True
             body = bytes(problem(page, self._following.path).body)
             return b"event: error\ndata: %b\n\n" % body
-        return await run_in_threadpool(self._encoded, caller, page)
+        return self._encoded(caller, page)
 
     def _read(self) -> Sequence[Recorded] | Corrupt:
         try:

@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from attrs import evolve, frozen
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -98,22 +97,26 @@ def _reply(call: Call, page: Events) -> Reply:
 async def _awaited(call: Call, request: Request, again: Again) -> Response:
     """Answer once there is an event, or without any at the end of the time."""
     feed: Feed = request.app.state.feed
-    store = call.use.session.core.store
     after = call.query.after
     until_s = time.monotonic() + min(call.query.wait, LONGEST_WAIT_S)
     async with feed.followed(request.receive) as follower:
         while True:
             follower.ready()
-            head = await run_in_threadpool(store.head)
-            page = await run_in_threadpool(_page, call, after)
+            head, page = await feed.threads.run(partial(_looked, call, after))
             left_s = until_s - time.monotonic()
             if page.items or left_s <= 0 or follower.is_gone or feed.is_over:
                 break
             after = max(after, head)
             await follower.sleep(left_s)
-    if await again() != call.use.session.caller:
+    if await feed.threads.run(again) != call.use.session.caller:
         raise Conflict("What you may see has changed while you waited: ask again.")
     return encoded(_reply(call, page))
+
+
+def _looked(call: Call, after: int) -> tuple[int, Events]:
+    """Return how far the log goes, and what there is up to there at least."""
+    head = call.use.session.core.store.head()
+    return head, _page(call, after)
 
 
 async def _stream(call: Call, request: Request, again: Again) -> Response:

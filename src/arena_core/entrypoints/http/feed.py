@@ -15,10 +15,13 @@ from starlette.types import Receive
 
 from arena_core.application.ports import EventStore
 from arena_core.domain.errors import Overloaded, Unavailable
+from arena_core.entrypoints.http.threads import Threads
 
 LOOK_AGAIN_S = 0.1
 """How long it may take until an end of the feed is noticed."""
 PACE_S = 0.05
+MOST_THREADS = 2
+"""That read for followers, however many there are: others need theirs."""
 RETRY_AFTER_S = 10.0
 
 
@@ -60,6 +63,7 @@ class Feed:
     def __init__(self, store: EventStore, most: int) -> None:
         """`most`: followers at the same time."""
         self.is_over = False
+        self.threads = Threads(MOST_THREADS)
         self._store = store
         self._most = most
         self._followers: set[Follower] = set()

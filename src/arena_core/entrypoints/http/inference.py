@@ -244,19 +244,18 @@ class DataPlane:
         known = self._callers.get(authorization, live.organisation)
         if known is not None:
             return known
-        caller = await self.caller(token, scope)
+        caller = await run_in_threadpool(self.authenticated, scope)
         if caller.organisation != live.organisation:
             raise Forbidden(FOREIGN)
         require_role(caller, Role.MEMBER)
         self._callers.add(authorization, caller, position)
         return caller
 
-    async def caller(self, token: str, scope: Scope) -> Caller:
-        """Return who bears an access token.  Raises `Unauthenticated`."""
-        return await run_in_threadpool(
-            authenticate,
+    def authenticated(self, scope: Scope) -> Caller:
+        """Return who bears the access token.  Raises `Unauthenticated`."""
+        return authenticate(
             self._arena.application.core,
-            token,
+            bearer(header_of(scope, b"authorization")),
             external_user=header_of(scope, EXTERNAL_USER.lower().encode()),
         )
 

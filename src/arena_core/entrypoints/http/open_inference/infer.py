@@ -41,12 +41,15 @@ from arena_core.entrypoints.http.open_inference.models import (
 )
 from arena_core.entrypoints.http.open_inference.replies import refusal
 from arena_core.entrypoints.http.open_inference.sequences import TurnTaking
+from arena_core.entrypoints.http.threads import Threads
 from arena_core.entrypoints.library import Arena
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 BINARY = (b"content-type", b"application/octet-stream")
 INLINE_BYTES = 64 * 1024
 """Of what is read and written on the event loop; for more there are threads."""
+MOST_INFLATING = 2
+"""Compressed bodies that are read at the same time: a few bytes may become many."""
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _Arrays: TypeAlias = Mapping[str, Array]
 T = TypeVar("T")
@@ -86,6 +89,7 @@ class Inference:
         idle_s = arena.settings.episode_idle_s
         self._episodes = Episodes(self._registry.pin, idle_s=idle_s)
         self._turns = TurnTaking()
+        self._inflating = Threads(MOST_INFLATING)
         self._sweeps_on: asyncio.AbstractEventLoop | None = None
 
     def tensors(self, model: Model) -> ModelTensors:
@@ -128,8 +132,9 @@ class Inference:
             whole = inflated(body, encoding, limit_bytes=limit_bytes)
             return open_inference.read(whole, _json_bytes(said))
 
-        size = len(body) if encoding is None else INLINE_BYTES + 1
-        return await _aside(size, read)
+        if encoding is None:
+            return await _aside(len(body), read)
+        return await self._inflating.run(read)
 
     # --- episodes --------------------------------------------------------------------
 

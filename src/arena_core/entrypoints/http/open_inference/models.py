@@ -2,17 +2,19 @@
 
 import hmac
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
-from arena_core.application.callers import require_role
+from arena_core.application.attempts import Attempt
+from arena_core.application.callers import REFUSAL, latest, require_role, unchanged
 from arena_core.application.keys import PREFIX
 from arena_core.application.ports import Row, RowReader
 from arena_core.application.serving import Live
+from arena_core.application.use_cases import UseCases
 from arena_core.domain import agent, deployment
 from arena_core.domain.errors import (
     Forbidden,
@@ -20,8 +22,9 @@ from arena_core.domain.errors import (
     Rejected,
     Unauthenticated,
 )
-from arena_core.domain.ids import AgentId, deployment_of
+from arena_core.domain.ids import AgentId, DeploymentId, deployment_of
 from arena_core.domain.values import Caller, Role, shown
+from arena_core.entrypoints.http import tracing
 from arena_core.entrypoints.http.endpoints import bearer
 from arena_core.entrypoints.http.inference import (
     FOREIGN,
@@ -50,13 +53,6 @@ class Asker:
         assert self._live is not None  # noqa: S101 -- who is no caller has a key
         return self._live
 
-    @property
-    def member(self) -> Caller:
-        """The caller, who may give orders.  Raises `Forbidden` for a key."""
-        if self.caller is None:
-            raise Forbidden("A deployment's key only calls it: use an access token.")
-        return self.caller
-
 
 @frozen(eq=False)
 class Models:
@@ -72,10 +68,13 @@ class Models:
             named = deployment_in(token)
             if not named:
                 raise Unauthenticated("The credential is no key: use a live one.")
-            live = self._live(named) or await self.plane.arriving(named)
+            live = self._live(named)
+            if live is None:
+                await run_in_threadpool(self._check_key, UUID(named), token)
+                live = await self.plane.arriving(named)
             await self.plane.authorise(live, scope)
             return Asker(None, live)
-        caller = await self.plane.caller(token, scope)
+        caller = await run_in_threadpool(self.plane.authenticated, scope)
         require_role(caller, Role.MEMBER)
         return Asker(caller)
 
@@ -93,6 +92,23 @@ class Models:
         live = self._live(deployment_id) or await self.plane.arriving(deployment_id)
         await self.plane.authorise(live, scope)
         return live, asker
+
+    def member(self, asker: Asker, scope: Scope) -> UseCases:
+        """Return what a member does, as long as they have the right to it.
+
+        Raises `Forbidden` for a key, which gives no orders.
+        """
+        if asker.caller is None:
+            raise Forbidden("A deployment's key only calls it: use an access token.")
+        core, traced = self.arena.application.core, tracing.current()
+        attempt = Attempt(
+            None if traced is None else traced.traceparent,
+            rights=partial(
+                unchanged, core, asker.caller, partial(self.plane.authenticated, scope)
+            ),
+        )
+        use = self.arena.on_behalf_of(asker.caller)
+        return evolve(use, session=evolve(use.session, attempt=attempt))
 
     def agent(self, name: str, asker: Asker) -> Row:
         """Return the agent that `name` means: its id, its deployment's id, or its name.
@@ -123,6 +139,16 @@ class Models:
         if row is None or name not in {*ids, row.name}:
             raise Forbidden(FOREIGN)
         return row
+
+    def _check_key(self, named: UUID, token: str) -> None:
+        """Raise `Unauthenticated` unless it is the key of what is not live just now."""
+        application = self.arena.application
+        row = latest(application.core, named)
+        if row is not None and row.kind == deployment.KIND:
+            key = application.keys.issue(DeploymentId(row.id), row.state.key_version)
+            if hmac.compare_digest(key.encode(), token.encode()):
+                return
+        raise Unauthenticated(REFUSAL)
 
     def _known_by_id(self, name: str) -> Live | None:
         """Return what is live under an id, which costs no look at the log."""

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from arena_core.application import decoding
+from arena_core.application.agents import Agents
 from arena_core.application.model_tensors import Tensor
 from arena_core.application.ports import Row
 from arena_core.domain.errors import (
@@ -23,7 +24,6 @@ from arena_core.domain.errors import (
     Unavailable,
 )
 from arena_core.domain.release import VERSION
-from arena_core.domain.values import Caller
 from arena_core.entrypoints.http import bodies, health
 from arena_core.entrypoints.http.endpoints import Call, path_of
 from arena_core.entrypoints.http.errors import OPEN_INFERENCE, detail_of, log
@@ -199,19 +199,19 @@ class OpenInference:
 
     async def _load(self, asked: _Request) -> Reply:
         order = await self._body(asked, repository.Order)
-        await repository.load(self._arena, *await self._ordered(asked), order)
+        await repository.load(*await self._ordered(asked), order)
         return Reply(HTTPStatus.OK, b"")
 
     async def _unload(self, asked: _Request) -> Reply:
         await self._body(asked, repository.Order)
-        await repository.unload(self._arena, *await self._ordered(asked))
+        await repository.unload(*await self._ordered(asked))
         return Reply(HTTPStatus.OK, b"")
 
-    async def _ordered(self, asked: _Request) -> tuple[Caller, Row]:
-        """Return who gives an order, and to which agent."""
-        asker = await self._models.asker(asked.scope)
-        member, name = asker.member, asked.named.model
-        return member, await run_in_threadpool(self._models.agent, name, asker)
+    async def _ordered(self, asked: _Request) -> tuple[Agents, Row]:
+        """Return who gives an order, to agents, and which agent it is for."""
+        asker, name = await self._models.asker(asked.scope), asked.named.model
+        agents = self._models.member(asker, asked.scope).agents
+        return agents, await run_in_threadpool(self._models.agent, name, asker)
 
     async def _body(self, asked: _Request, form: type[T]) -> T:
         """Return a small body; who sends it is authorised before it is read, too."""

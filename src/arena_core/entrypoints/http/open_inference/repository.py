@@ -7,12 +7,12 @@ import anyio
 import msgspec
 from starlette.concurrency import run_in_threadpool
 
+from arena_core.application.agents import Agents
 from arena_core.application.ports import Row
 from arena_core.application.resources import AgentView, DeploymentView
 from arena_core.application.serving import Live
 from arena_core.domain.deployment import Status
 from arena_core.domain.errors import Rejected, Unavailable
-from arena_core.domain.values import Caller
 from arena_core.entrypoints.http.endpoints import LONGEST_WAIT_S
 from arena_core.entrypoints.http.inference import NOT_YET, POLL_S
 from arena_core.entrypoints.http.open_inference.models import (
@@ -62,7 +62,7 @@ def index(arena: Arena, asker: Asker, wanted: Filter) -> list[Entry]:
     return [each for each in entries if each.state == READY or not wanted.ready]
 
 
-async def load(arena: Arena, caller: Caller, found: Row, order: Order) -> None:
+async def load(agents: Agents, found: Row, order: Order) -> None:
     """Put the agent live.  Raises `Unavailable` if it does not come to that."""
     if order.parameters:
         raise Rejected(
@@ -70,7 +70,6 @@ async def load(arena: Arena, caller: Caller, found: Row, order: Order) -> None:
             "redeploy the agent to have another checkpoint.",
             field="parameters",
         )
-    agents = arena.on_behalf_of(caller).agents
     agent = await run_in_threadpool(agents.connect, found.id)
     with anyio.move_on_after(LONGEST_WAIT_S):
         while (settled := await run_in_threadpool(agents.settled, found.id)) is None:  # noqa: ASYNC110 -- another process may settle it
@@ -79,9 +78,8 @@ async def load(arena: Arena, caller: Caller, found: Row, order: Order) -> None:
     _check_live(agent.deployment)
 
 
-async def unload(arena: Arena, caller: Caller, found: Row) -> None:
+async def unload(agents: Agents, found: Row) -> None:
     """Take the agent off its endpoint."""
-    agents = arena.on_behalf_of(caller).agents
     await run_in_threadpool(agents.disconnect, found.id)
 
 
