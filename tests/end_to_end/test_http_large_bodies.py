@@ -1,6 +1,9 @@
 """Nobody holds up others, or takes their memory, by a body that is dear to read."""
 
+import gc
+import gzip
 import json
+import tracemalloc
 
 import pytest
 
@@ -16,6 +19,7 @@ from arena_core.entrypoints.http.endpoints import (
 from arena_core.entrypoints.http.experiments import LARGEST_METRICS
 
 from end_to_end.http_world import asked, opened
+from every_shape import EVERY_SHAPE
 
 PUBLIC_BODIES = [
     ("/api/v1/invitations/accept", b'{"token": "%b"}'),
@@ -80,3 +84,53 @@ def test_as_many_metric_points_as_one_call_may_record_fit_into_its_body():
         points = [{"step": n, "name": "loss", "value": 0.5} for n in range(MOST_POINTS)]
         answer = world.member().post(path, json={"points": points})
         assert answer.json() == {"recorded": MOST_POINTS}
+
+
+LONG = LARGEST // 2
+TIMES = 5
+REFUSED = {
+    "control plane": ("/api/v1/projects", b'{"name": "%b"}', {}),
+    "data plane": ("/inference/{d}/get_action", b'{"obs": "%b", "batch_size": 1}', {}),
+    "open inference": ("/v2/models/{d}/infer", b'{"inputs": [], "x": "%b"', {}),
+    "compressed": ("/v2/models/{d}/infer", b"%b", {"content-encoding": "gzip"}),
+}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    with opened() as world:
+        shape = EVERY_SHAPE["box"]
+        folder = shape.write(tmp_path_factory.mktemp("bundle"))
+        yield world.live(folder, algorithm=shape.algorithm)
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_body_that_was_refused_is_not_kept_until_garbage_is_looked_for(live, what):
+    path, form, headers = REFUSED[what]
+    token = live.world.token()
+    body = form % (b"x" * LONG)
+    if what == "compressed":
+        body = gzip.compress(body)
+    headers = [("authorization", f"Bearer {token}"), *headers.items()]
+
+    def refused():
+        answer = asked(
+            live.world.app,
+            "POST",
+            path.format(d=live.deployment_id),
+            headers=headers,
+            messages=[{"type": "http.request", "body": body}],
+        )
+        assert answer.status in {400, 422}, answer
+
+    refused()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(TIMES):
+            refused()
+        assert tracemalloc.get_traced_memory()[0] < TIMES * LONG / 2
+    finally:
+        tracemalloc.stop()
+        gc.enable()

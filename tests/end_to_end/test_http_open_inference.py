@@ -263,6 +263,19 @@ def test_of_a_bomb_no_more_is_inflated_than_a_body_may_have():
         tracemalloc.stop()
 
 
+def test_an_error_does_not_keep_what_was_inflated():
+    limit_bytes = 1 << 20
+    bomb = gzip.compress(b" " * (2 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge) as caught:
+            inflated(bomb, "gzip", limit_bytes=limit_bytes)
+        assert caught.value
+        assert tracemalloc.get_traced_memory()[0] < limit_bytes / 2
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_bomb_is_refused_before_it_is_inflated(tmp_path):
     """A limit on the body is one on what comes of it."""
     with opened(max_body_bytes=100_000) as world:

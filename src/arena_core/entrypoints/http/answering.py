@@ -27,7 +27,7 @@ from arena_core.entrypoints.http.endpoints import (
     Public,
     Reply,
 )
-from arena_core.entrypoints.http.errors import problem
+from arena_core.entrypoints.http.errors import problem, without_frames
 from arena_core.entrypoints.http.failures import FailedAuthentications
 from arena_core.entrypoints.http.idempotency import HEADER, Running, parsed_key
 from arena_core.entrypoints.http.parsed_requests import (
@@ -77,9 +77,10 @@ class Answering:
             return await self._answer(request)
         except Unauthenticated as error:
             failures: FailedAuthentications = request.app.state.failures
-            return problem(failures.judge(error, request.scope), self.endpoint.path)
+            judged = failures.judge(without_frames(error), request.scope)
+            return problem(judged, self.endpoint.path)
         except ArenaError as error:
-            return problem(error, self.endpoint.path)
+            return problem(without_frames(error), self.endpoint.path)
 
     async def _answer(self, request: Request) -> Response:
         caller = await self._authorised(request)

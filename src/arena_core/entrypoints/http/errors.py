@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -64,6 +65,7 @@ PROBLEM = "application/problem+json"
 PLAIN = ("/api/cli/", "/api/users/", "/realms/")
 """Below these are the addresses of the public client."""
 OPEN_INFERENCE = "/v2"
+E = TypeVar("E", bound=ArenaError)
 _BRACKETS = str.maketrans("[]", "()")
 
 
@@ -105,6 +107,15 @@ def status_of(error: ArenaError) -> HTTPStatus:
         if kind in STATUS:
             return STATUS[kind]
     return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def without_frames(error: E) -> E:
+    """Return the error, which lets go of the calls that it was raised in.
+
+    They hold the body of the request, and would for a long time: an error that comes
+    out of a thread is in a cycle with its future, and those are looked for rarely.
+    """
+    return error.with_traceback(None)
 
 
 def detail_of(error: ArenaError) -> str:

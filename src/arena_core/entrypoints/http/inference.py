@@ -48,6 +48,7 @@ from arena_core.entrypoints.http.errors import (
     log,
     retry_after,
     status_of,
+    without_frames,
 )
 from arena_core.entrypoints.http.failures import FailedAuthentications
 from arena_core.entrypoints.http.known_callers import KnownCallers
@@ -150,7 +151,7 @@ class DataPlane:
                 live = await self.arriving(deployment_id)
             return await self._of(live, verb, scope, receive)
         except ArenaError as error:
-            judged = self.judge(error, scope, live, verb)
+            judged = self.judge(without_frames(error), scope, live, verb)
             return refusal(judged, () if live is None else headers_of(live))
 
     def judge(

@@ -28,7 +28,7 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.entrypoints.http.asking import Asking
-from arena_core.entrypoints.http.errors import HIDDEN, status_of
+from arena_core.entrypoints.http.errors import HIDDEN, status_of, without_frames
 from arena_core.entrypoints.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Lane:
             call = read()
         except ArenaError as error:
             self.batcher.withdraw()
-            job.done(error)
+            job.done(without_frames(error))
         except Exception:
             log.exception("A defect in reading a request")
             self.batcher.withdraw()

@@ -30,6 +30,7 @@ def inflated(body: bytes, encoding: str | None, *, limit_bytes: int) -> bytes:
     except zlib.error as error:
         raise _damaged(name) from error
     if len(whole) > limit_bytes:
+        del whole  # or the error would keep it for as long as it lives itself
         raise too_large(limit_bytes)
     if not stream.eof or stream.unused_data:
         raise _damaged(name)

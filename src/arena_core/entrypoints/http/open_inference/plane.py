@@ -26,7 +26,12 @@ from arena_core.domain.errors import (
 from arena_core.domain.release import VERSION
 from arena_core.entrypoints.http import bodies, health
 from arena_core.entrypoints.http.endpoints import Call, path_of
-from arena_core.entrypoints.http.errors import OPEN_INFERENCE, detail_of, log
+from arena_core.entrypoints.http.errors import (
+    OPEN_INFERENCE,
+    detail_of,
+    log,
+    without_frames,
+)
 from arena_core.entrypoints.http.inference import (
     DataPlane,
     Reply,
@@ -138,6 +143,7 @@ class OpenInference:
         try:
             return await route.handle(asked)
         except ArenaError as error:
+            error = without_frames(error)
             return refusal(self._plane.judge(error, asked.scope, None, ""))
 
     # --- the server ------------------------------------------------------------------
@@ -160,6 +166,7 @@ class OpenInference:
         try:
             return await self._inference.infer(live, asker.caller, *asked)
         except ArenaError as error:
+            error = without_frames(error)
             judged = self._plane.judge(error, asked.scope, live, verb_of(live))
             return refusal(judged, headers_of(live))
 
