@@ -40,6 +40,7 @@ bench: $(VENV)/.dev  ## the source of every figure in the documents
 	$(BIN)/python bench/connect.py
 	$(BIN)/python bench/data_plane.py
 	$(BIN)/python bench/fidelity.py
+	$(BIN)/python bench/control_plane.py
 	$(BIN)/python bench/identity.py
 	$(BIN)/python bench/open_inference.py
 
