@@ -64,8 +64,13 @@ class Form:
         return measured
 
 
-def forms(path: str, agent_id: str, key: str, array: Array) -> dict[str, Form]:
-    """Return the ways of asking with one array, by what they are called."""
+def forms(
+    path: str, agent_id: str, key: str, token: str, array: Array
+) -> dict[str, Form]:
+    """Return the ways of asking with one array, by what they are called.
+
+    `key`: the deployment's; `token`: a user's own, as the public client bears it.
+    """
     bearing = {"Authorization": f"Bearer {key}"}
     model = f"/v2/models/{agent_id}/infer"
     tensor = {
@@ -79,12 +84,14 @@ def forms(path: str, agent_id: str, key: str, array: Array) -> dict[str, Form]:
     head = msgspec.json.encode({"inputs": [sized], "parameters": wanted})
     listed = {**tensor, "data": array.ravel().tolist()}
     length = {"Inference-Header-Content-Length": str(len(head))}
+    body = msgspec.json.encode({"obs": npy.to_base64(array)})
     return {
         RAW: Form(
             path, bearing | {"Content-Type": "application/x-npy"}, npy.encode(array)
         ),
-        "/inference, JSON": Form(
-            path, bearing, msgspec.json.encode({"obs": npy.to_base64(array)})
+        "/inference, JSON": Form(path, bearing, body),
+        "the same, with a user's token": Form(
+            path, {"Authorization": f"Bearer {token}"}, body
         ),
         "/v2, bytes": Form(model, bearing | length, head + raw),
         "/v2, JSON": Form(model, bearing, msgspec.json.encode({"inputs": [listed]})),
@@ -99,7 +106,7 @@ async def agents(server: Server, prepared: Prepared) -> dict[str, dict[str, Form
             control, prepared.experiment, step=step, name=f"agent {step}"
         )
         path, key = await agent.access()
-        asked[name] = forms(path, agent.id, key, array)
+        asked[name] = forms(path, agent.id, key, prepared.token, array)
     return asked
 
 
