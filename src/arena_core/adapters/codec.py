@@ -20,8 +20,11 @@ from arena_core.domain import (
     experiment,
     keyed_request,
     organisation,
+    pipeline,
     project,
     sign_in,
+    stage,
+    stage_run,
     swap,
     user,
 )
@@ -125,6 +128,17 @@ def check_readable(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> None:
         raise Rejected(f"A value has a wrong type: {problem}.") from error
 
 
+def _only_uploaded_or_imported(body: Body) -> Body:
+    """Nothing trained here before, so no training has written it."""
+    return {**body, "training": None}
+
+
+def _began_with_nothing_of_others(body: Body) -> Body:
+    """There were neither pipelines nor decoders, and nobody was told a seed."""
+    beginning = {"weights": None, "decoder": None, "seed": 0}
+    return {**body, "beginning": beginning, "stage": None}
+
+
 CATALOGUE = Catalogue(
     (
         EventType("project.created", project.ProjectCreated),
@@ -134,15 +148,44 @@ CATALOGUE = Catalogue(
         EventType("experiment.drafted", experiment.ExperimentDrafted),
         EventType("experiment.configured", experiment.ExperimentConfigured),
         EventType("experiment.renamed", experiment.ExperimentRenamed),
-        EventType("experiment.checkpoint_written", experiment.CheckpointWritten),
+        EventType(
+            "experiment.checkpoint_written",
+            experiment.CheckpointWritten,
+            upcasts=(_only_uploaded_or_imported,),
+        ),
         EventType("experiment.checkpoint_deleted", experiment.CheckpointDeleted),
-        EventType("experiment.training_requested", experiment.TrainingRequested),
+        EventType(
+            "experiment.training_requested",
+            experiment.TrainingRequested,
+            upcasts=(_began_with_nothing_of_others,),
+        ),
+        EventType("experiment.training_claimed", experiment.TrainingClaimed),
         EventType("experiment.training_started", experiment.TrainingStarted),
         EventType("experiment.stop_requested", experiment.StopRequested),
         EventType("experiment.training_stopped", experiment.TrainingStopped),
         EventType("experiment.training_succeeded", experiment.TrainingSucceeded),
         EventType("experiment.training_failed", experiment.TrainingFailed),
         EventType("experiment.deleted", experiment.ExperimentDeleted),
+        EventType("pipeline.created", pipeline.PipelineCreated),
+        EventType("pipeline.duplicated", pipeline.PipelineDuplicated),
+        EventType("pipeline.renamed", pipeline.PipelineRenamed),
+        EventType("pipeline.described", pipeline.PipelineDescribed),
+        EventType("pipeline.stage_inserted", pipeline.StageInserted),
+        EventType("pipeline.stage_moved", pipeline.StageMoved),
+        EventType("pipeline.stage_edited", pipeline.StageEdited),
+        EventType("pipeline.stage_removed", pipeline.StageRemoved),
+        EventType("pipeline.deleted", pipeline.PipelineDeleted),
+        EventType("stage.triggered", stage.StageTriggered),
+        EventType("stage.checkpoint_consumed", stage.CheckpointConsumed),
+        EventType("stage.condition_checked", stage_run.ConditionChecked),
+        EventType("stage.approval_requested", stage.ApprovalRequested),
+        EventType("stage.approved", stage.StageApproved),
+        EventType("stage.started", stage.StageStarted),
+        EventType("stage.attempt_failed", stage.AttemptFailed),
+        EventType("stage.stop_requested", stage.StageStopRequested),
+        EventType("stage.succeeded", stage.StageSucceeded),
+        EventType("stage.failed", stage.StageFailed),
+        EventType("stage.stopped", stage.StageStopped),
         EventType("import.requested", checkpoint_import.ImportRequested),
         EventType("import.claimed", checkpoint_import.ImportClaimed),
         EventType("import.succeeded", checkpoint_import.ImportSucceeded),

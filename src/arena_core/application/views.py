@@ -33,8 +33,10 @@ from arena_core.domain import (
     experiment,
     keyed_request,
     organisation,
+    pipeline,
     project,
     sign_in,
+    stage,
     user,
 )
 from arena_core.domain.errors import ArenaError, Corrupt, Unavailable, UnknownEvent
@@ -55,6 +57,8 @@ DECIDERS: dict[str, Decider[Any, Any, Any]] = {
         user,
         organisation,
         sign_in,
+        pipeline,
+        stage,
     )
 }
 PAST_VIEWS = 8
@@ -117,6 +121,10 @@ def _parent(state: object) -> UUID | None:
             return state.origin.experiment_id
         case deployment.Deployment():
             return state.agent_id
+        case pipeline.Pipeline():
+            return state.project_id
+        case stage.Stage():
+            return state.pipeline_id
         case sign_in.SignIn():
             return user_of(state.user)
         case _:

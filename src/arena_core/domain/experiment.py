@@ -1,16 +1,19 @@
 """Experiment: a training job as we see it, and the checkpoints it has written.
 
 Draft -> Pending -> Running -> Succeeded or Failed.  A stop leads from Running through
-Stopping to Stopped or Failed, and from Pending to Stopped at once.  Succeeded and
-Stopped may be trained again.  Scores are no part of it: they are what the metrics say
-at a step.
+Stopping to Stopped or Failed, and from Pending to Stopped at once while nobody has
+taken it on.  Succeeded and Stopped may be trained again.  Scores are no part of it:
+they are what the metrics say at a step.
+
+The log is the outbox: a training that was asked for is work that is outstanding
+(`react`).  A worker claims it; what it records is refused once another has claimed.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from operator import index
-from typing import TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
@@ -23,8 +26,24 @@ from arena_core.domain.errors import (
     NotFound,
     Rejected,
 )
-from arena_core.domain.ids import Digest, ExperimentId, ProjectId
-from arena_core.domain.values import Family, Source, natural, said, sha256, trimmed
+from arena_core.domain.ids import (
+    Digest,
+    ExperimentId,
+    ProjectId,
+    RunId,
+    StageId,
+    WorkerId,
+    training_of,
+)
+from arena_core.domain.values import (
+    Claim,
+    Family,
+    Source,
+    natural,
+    said,
+    sha256,
+    trimmed,
+)
 
 KIND = "experiment"
 
@@ -102,14 +121,63 @@ class DeleteCheckpoint:
 
 
 @frozen
+class Beginning:
+    """Which weights a training has to begin with, beside its own settings."""
+
+    weights: Digest | None = field(default=None, validator=sha256)
+    """Of the stage before or of an agent: trained further, from step 0."""
+    decoder: Digest | None = field(default=None, validator=sha256)
+    """Frozen: what a policy over its latent space is trained with."""
+    seed: int = field(default=0, converter=index, validator=natural)
+
+
+@frozen
 class RequestTraining:
-    resume_step: int | None = None
+    """Ask for training.
+
+    `resume_step`: go on from that checkpoint, of another experiment if its
+    `resume_digest` is given.  `stage`: the stage of a pipeline that asks for it, which
+    may ask for what has failed to be trained again.
+    """
+
+    resume_step: int | None = field(default=None, validator=natural)
     max_steps: int | None = field(default=None, validator=natural)
+    resume_digest: Digest | None = field(default=None, validator=sha256)
+    beginning: Beginning = field(factory=Beginning)
+    stage: StageId | None = None
+
+
+@frozen
+class ClaimTraining:
+    """Take the training on, or go on holding it.
+
+    `lost`: whoever held it and is known to be dead, so that nobody waits for the lease.
+    """
+
+    worker: WorkerId
+    lease_until: datetime
+    lost: WorkerId | None = None
 
 
 @frozen
 class StartTraining:
-    pass
+    worker: WorkerId
+    claim: int
+
+
+@frozen
+class RecordTrainedCheckpoint:
+    """Record what the present training has written.
+
+    The first one of a training that began anew takes the place of all that earlier
+    trainings have left.
+    """
+
+    worker: WorkerId
+    claim: int
+    step: int = field(converter=index, validator=natural)
+    digest: Digest = field(validator=sha256)
+    size_bytes: int = field(validator=natural)
 
 
 @frozen
@@ -119,17 +187,26 @@ class RequestStop:
 
 @frozen
 class FinishTraining:
-    pass
+    worker: WorkerId
+    claim: int
 
 
 @frozen
 class AcknowledgeStop:
-    pass
+    worker: WorkerId
+    claim: int
 
 
 @frozen
 class FailTraining:
+    worker: WorkerId
+    claim: int
     reason: str = field(validator=said)
+
+
+@frozen
+class RequireExperiment:
+    """Changes nothing, and is refused once the experiment is deleted."""
 
 
 @frozen
@@ -144,11 +221,14 @@ Command: TypeAlias = (
     | RecordCheckpoint
     | DeleteCheckpoint
     | RequestTraining
+    | ClaimTraining
     | StartTraining
+    | RecordTrainedCheckpoint
     | RequestStop
     | FinishTraining
     | AcknowledgeStop
     | FailTraining
+    | RequireExperiment
     | DeleteExperiment
 )
 
@@ -177,6 +257,8 @@ class CheckpointWritten:
     digest: Digest = field(validator=sha256)
     size_bytes: int
     written_at: datetime
+    training: int | None
+    """The number of the training that wrote it; None: it was uploaded or imported."""
 
 
 @frozen
@@ -190,6 +272,17 @@ class TrainingRequested:
     resume_step: int | None
     resume_digest: Digest | None = field(validator=sha256)
     max_steps: int | None
+    beginning: Beginning
+    stage: StageId | None
+    """The stage of a pipeline that asked for it."""
+
+
+@frozen
+class TrainingClaimed:
+    worker: WorkerId
+    lease_until: datetime
+    claim: int
+    lost: WorkerId | None
 
 
 @frozen
@@ -229,6 +322,7 @@ Event: TypeAlias = (
     | CheckpointWritten
     | CheckpointDeleted
     | TrainingRequested
+    | TrainingClaimed
     | TrainingStarted
     | StopRequested
     | TrainingStopped
@@ -246,6 +340,31 @@ class Written:
     digest: Digest
     size_bytes: int
     written_at: datetime
+    training: int | None = None
+    """The number of the training that wrote it."""
+
+
+@frozen
+class Training:
+    """What was asked for last, and who sees to it."""
+
+    number: int
+    """Of all trainings of the experiment, from 1."""
+    resume_step: int | None
+    resume_digest: Digest | None
+    max_steps: int | None
+    beginning: Beginning
+    stage: StageId | None
+    claim: Claim | None = None
+    claims: int = 0
+    """How many claims of it there have ever been."""
+    losses: int = 0
+    """How many workers were lost over it since it last wrote a checkpoint."""
+    has_written: bool = False
+
+    @property
+    def begins_anew(self) -> bool:
+        return self.resume_step is None
 
 
 @frozen
@@ -257,7 +376,16 @@ class Experiment:
     status: Status = Status.DRAFT
     reason: str | None = None
     checkpoints: tuple[Written, ...] = ()
+    training: Training | None = None
+    """The latest; None: none was ever asked for."""
     deleted: bool = False
+
+    @property
+    def run_id(self) -> RunId | None:
+        """Under which the latest training is known outside."""
+        if self.training is None:
+            return None
+        return training_of(self.id, self.training.number)
 
     def checkpoint(self, step: int) -> Written:
         """Return the checkpoint at `step`.  Raises `NotFound`, naming what there is."""
@@ -266,6 +394,24 @@ class Experiment:
                 return checkpoint
         steps = ", ".join(str(c.step) for c in self.checkpoints) or "none"
         raise NotFound(f"There is no checkpoint at step {step}; there are: {steps}.")
+
+
+@frozen
+class Train:
+    """See to it that the training runs, and that what it does is recorded."""
+
+    experiment_id: ExperimentId
+    run_id: RunId
+
+
+def react(state: Experiment, now: datetime) -> Train | None:
+    """Return the work that is outstanding and that nobody holds a lease on."""
+    if state.status not in AT_WORK or state.training is None or state.deleted:
+        return None
+    claim = state.training.claim
+    if claim is not None and now < claim.lease_until:
+        return None
+    return Train(state.id, training_of(state.id, state.training.number))
 
 
 def decide(
@@ -296,22 +442,33 @@ def decide(
         case DeleteCheckpoint(), Experiment():
             gone = state.checkpoint(command.step)
             return [CheckpointDeleted(gone.step, gone.digest)]
+        case RequireExperiment(), Experiment():
+            return []
         case RequestTraining(), Experiment():
             return _request_training(state, command)
+        case ClaimTraining(), Experiment():
+            return _claim(state, command, now)
         case StartTraining(), Experiment(status=Status.PENDING):
+            _check_claim(state, command.worker, command.claim)
             return [TrainingStarted()]
+        case RecordTrainedCheckpoint(), Experiment() if state.status in AT_WORK:
+            _check_claim(state, command.worker, command.claim)
+            return _record_trained(state, command, now)
         case RequestStop(), Experiment(status=Status.STOPPING):
             return []
-        case RequestStop(), Experiment(status=Status.PENDING):
+        case RequestStop(), Experiment(status=Status.PENDING) if not _is_held(state):
             # Nobody has begun, so there is nobody to wait for.
             return [StopRequested(), TrainingStopped()]
-        case RequestStop(), Experiment(status=Status.RUNNING):
+        case RequestStop(), Experiment() if state.status in AT_WORK:
             return [StopRequested()]
         case AcknowledgeStop(), Experiment(status=Status.STOPPING):
+            _check_claim(state, command.worker, command.claim)
             return [TrainingStopped()]
-        case FinishTraining(), Experiment(status=Status.RUNNING):
+        case FinishTraining(), Experiment(status=Status.RUNNING | Status.STOPPING):
+            _check_claim(state, command.worker, command.claim)
             return [TrainingSucceeded()]
         case FailTraining(), Experiment() if state.status in AT_WORK:
+            _check_claim(state, command.worker, command.claim)
             return [TrainingFailed(command.reason)]
         case DeleteExperiment(), Experiment() if state.status not in AT_WORK:
             return [ExperimentDeleted()]
@@ -357,11 +514,32 @@ def _record(
                 f"Step {command.step} has another checkpoint already: choose "
                 "another step, or delete it first."
             )
-    return [CheckpointWritten(command.step, command.digest, command.size_bytes, now)]
+    return [
+        CheckpointWritten(command.step, command.digest, command.size_bytes, now, None)
+    ]
+
+
+def _record_trained(
+    state: Experiment, command: RecordTrainedCheckpoint, now: datetime
+) -> Sequence[Event]:
+    assert state.training is not None, "what is at work was asked for"
+    written = CheckpointWritten(
+        command.step,
+        command.digest,
+        command.size_bytes,
+        now,
+        state.training.number,
+    )
+    replaced = state.checkpoints
+    if state.training.has_written or not state.training.begins_anew:
+        replaced = tuple(c for c in replaced if c.step == command.step)
+        if any(c.digest == command.digest for c in replaced):
+            return []
+    return [*(CheckpointDeleted(c.step, c.digest) for c in replaced), written]
 
 
 def _request_training(state: Experiment, command: RequestTraining) -> Sequence[Event]:
-    allowed = TRAINABLE if command.resume_step is None else RESUMABLE
+    allowed = _allowed(command)
     if state.status not in allowed:
         raise IllegalTransition(_not_now(command, state.status))
     if state.setup.source is None:
@@ -369,23 +547,65 @@ def _request_training(state: Experiment, command: RequestTraining) -> Sequence[E
             "Training needs an environment or a dataset: name the source.",
             field="source",
         )
-    if command.resume_step is None:
-        return [TrainingRequested(None, None, command.max_steps)]
-    if not state.checkpoints:
-        raise Conflict(
-            "The experiment has no checkpoint to resume from: begin with a new one."
+    step, digest = command.resume_step, command.resume_digest
+    if step is not None and digest is None:
+        if not state.checkpoints:
+            raise Conflict(
+                "The experiment has no checkpoint to resume from: begin with a new one."
+            )
+        digest = state.checkpoint(step).digest
+    return [
+        TrainingRequested(
+            step, digest, command.max_steps, command.beginning, command.stage
         )
-    start = state.checkpoint(command.resume_step)
-    return [TrainingRequested(start.step, start.digest, command.max_steps)]
+    ]
+
+
+def _allowed(command: RequestTraining) -> Sequence[Status]:
+    """Return the statuses in which this may be asked for."""
+    if command.stage is not None:
+        # A stage that has failed can be tried again, and so its experiment.
+        return (*TRAINABLE, Status.FAILED)
+    if command.resume_step is None:
+        return TRAINABLE
+    # Of another experiment's checkpoint a Draft begins.
+    return RESUMABLE if command.resume_digest is None else (Status.DRAFT,)
+
+
+def _claim(state: Experiment, command: ClaimTraining, now: datetime) -> Sequence[Event]:
+    training = state.training
+    if state.status not in AT_WORK or training is None:
+        raise IllegalTransition("Nothing to claim: the training has ended.")
+    held = training.claim
+    others = held is not None and held.worker not in (command.worker, command.lost)
+    if held is not None and others and now < held.lease_until:
+        raise IllegalTransition("Nothing to claim: another worker holds it.")
+    if command.lease_until <= now:
+        raise Rejected("A lease must end in the future.", field="lease_until")
+    lost = None if held is None or held.worker == command.worker else held.worker
+    number = training.claims + 1
+    return [TrainingClaimed(command.worker, command.lease_until, number, lost)]
+
+
+def _is_held(state: Experiment) -> bool:
+    return state.training is not None and state.training.claim is not None
+
+
+def _check_claim(state: Experiment, worker: WorkerId, number: int) -> None:
+    held = None if state.training is None else state.training.claim
+    if held is None or (held.worker, held.number) != (worker, number):
+        raise IllegalTransition(
+            "The claim on this training is not, or no longer, yours."
+        )
 
 
 def _not_now(command: Command, status: Status) -> str:
     match command:
         case RequestTraining(resume_step=None):
-            allowed = ", ".join(s.value for s in TRAINABLE)
+            allowed = ", ".join(s.value for s in _allowed(command))
             remedy = f"train one that is {allowed}, or copy it"
         case RequestTraining():
-            allowed = ", ".join(s.value for s in RESUMABLE)
+            allowed = ", ".join(s.value for s in _allowed(command))
             remedy = f"wait until it is one of {allowed}"
         case RequestStop():
             remedy = "there is nothing to stop"
@@ -413,26 +633,59 @@ def evolve(state: Experiment | None, event: Event) -> Experiment:
         case ExperimentRenamed():
             return replace(state, name=event.name)
         case CheckpointWritten():
-            written = Written(
-                event.step, event.digest, event.size_bytes, event.written_at
-            )
-            return replace(state, checkpoints=(*state.checkpoints, written))
+            return _written(state, event)
         case CheckpointDeleted():
             rest = tuple(c for c in state.checkpoints if c.step != event.step)
             return replace(state, checkpoints=rest)
         case TrainingRequested():
-            return replace(state, status=Status.PENDING, reason=None)
+            before = 0 if state.training is None else state.training.number
+            asked = Training(
+                before + 1,
+                event.resume_step,
+                event.resume_digest,
+                event.max_steps,
+                event.beginning,
+                event.stage,
+            )
+            return replace(state, status=Status.PENDING, reason=None, training=asked)
+        case TrainingClaimed():
+            claim = Claim(event.worker, event.lease_until, event.claim)
+            losses = 0 if state.training is None else state.training.losses
+            return _in_training(
+                state,
+                claim=claim,
+                claims=event.claim,
+                losses=losses + (event.lost is not None),
+            )
         case TrainingStarted():
             return replace(state, status=Status.RUNNING)
         case StopRequested():
             return replace(state, status=Status.STOPPING)
         case TrainingStopped():
-            return replace(state, status=Status.STOPPED)
+            return _in_training(replace(state, status=Status.STOPPED), claim=None)
         case TrainingSucceeded():
-            return replace(state, status=Status.SUCCEEDED)
+            return _in_training(replace(state, status=Status.SUCCEEDED), claim=None)
         case TrainingFailed():
-            return replace(state, status=Status.FAILED, reason=event.reason)
+            failed = replace(state, status=Status.FAILED, reason=event.reason)
+            return _in_training(failed, claim=None)
         case ExperimentDeleted():
             return replace(state, deleted=True)
         case _:
             assert_never(event)
+
+
+def _written(state: Experiment, event: CheckpointWritten) -> Experiment:
+    written = Written(
+        event.step, event.digest, event.size_bytes, event.written_at, event.training
+    )
+    kept = replace(state, checkpoints=(*state.checkpoints, written))
+    if event.training is None:
+        return kept
+    return _in_training(kept, has_written=True, losses=0)
+
+
+def _in_training(state: Experiment, **changed: Any) -> Experiment:  # noqa: ANN401 -- any of its fields
+    """Return `state` with something else said of its latest training, if it has one."""
+    if state.training is None:
+        return state
+    return replace(state, training=replace(state.training, **changed))

@@ -16,6 +16,9 @@ WorkerId = NewType("WorkerId", UUID)
 RequestId = NewType("RequestId", UUID)
 UserId = NewType("UserId", UUID)
 InvitationId = NewType("InvitationId", UUID)
+PipelineId = NewType("PipelineId", UUID)
+StageId = NewType("StageId", UUID)
+RunId = NewType("RunId", UUID)
 
 Digest = NewType("Digest", str)
 """SHA-256 of a checkpoint bundle's canonical listing, 64 lower-case hex digits."""
@@ -39,6 +42,33 @@ def agent_deployed_from(experiment_id: ExperimentId, number: int) -> AgentId:
     deploys at the same time from making two agents.
     """
     return AgentId(uuid5(experiment_id, f"deployed {number}"))
+
+
+def training_of(experiment_id: ExperimentId, number: int) -> RunId:
+    """Return the id under which the experiment's training `number` is known outside.
+
+    It is the key of its one effect: what is started under it is started once.
+    """
+    return RunId(uuid5(experiment_id, f"training {number}"))
+
+
+def run_of(stage_id: StageId, number: int) -> RunId:
+    """Return the id of the stage's run `number`, from 1."""
+    return RunId(uuid5(stage_id, f"run {number}"))
+
+
+def agent_added_by(run_id: RunId) -> AgentId:
+    """Return the id of the agent that a run of a stage may leave behind."""
+    return AgentId(uuid5(run_id, "added"))
+
+
+def agent_deployed_by(stage_id: StageId, number: int) -> AgentId:
+    """Return the id of the agent that a Deployment stage puts live.
+
+    `number`: how many it has had before, which were deleted or are of another
+    experiment.
+    """
+    return AgentId(uuid5(stage_id, f"deployed {number}"))
 
 
 _OF_USERS = UUID("7d0d3a1e-3c0b-5a43-9b59-5f1f0a9f2c11")

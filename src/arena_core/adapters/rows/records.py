@@ -20,8 +20,10 @@ from arena_core.domain import (
     experiment,
     keyed_request,
     organisation,
+    pipeline,
     project,
     sign_in,
+    stage,
     user,
 )
 from arena_core.domain.ids import OrganisationId
@@ -37,6 +39,8 @@ STATES: Mapping[str, type] = {
     user.KIND: user.User,
     organisation.KIND: organisation.Organisation,
     sign_in.KIND: sign_in.SignIn,
+    pipeline.KIND: pipeline.Pipeline,
+    stage.KIND: stage.Stage,
 }
 
 

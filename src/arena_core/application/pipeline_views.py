@@ -1,0 +1,124 @@
+"""Pipelines and their stages as users see them."""
+
+from datetime import datetime
+from enum import Enum
+from uuid import UUID
+
+from attrs import frozen
+
+from arena_core.domain.ids import Digest
+from arena_core.domain.stage_run import Cause, Product, Seen, Status
+from arena_core.domain.stage_settings import (
+    AutoAdd,
+    Condition,
+    HandOver,
+    Retries,
+    StageType,
+    Trigger,
+)
+
+
+class Why(Enum):
+    """What makes a stage stale."""
+
+    PRODUCED = "produced"
+    """The stage before it yields another checkpoint now."""
+    DELETED = "deleted"
+    """The checkpoint that it took was deleted, and there is nothing else to take."""
+    START = "start"
+    """It would begin with something else now."""
+    SOURCE = "source"
+    """Another stage is the one before it now."""
+    BINDING = "binding"
+    """Another experiment is bound to it."""
+
+
+@frozen
+class StaleCause:
+    """One link of the chain that made a stage stale."""
+
+    why: Why
+    sentence: str
+    stage_id: UUID | None
+    """The stage before, whose product has changed."""
+    consumed: Digest | None
+    now: Digest | None
+    positions: list[int]
+    """Of the events that caused it, the earliest first."""
+
+
+@frozen
+class RunView:
+    """One execution of a stage."""
+
+    id: UUID
+    number: int
+    cause: Cause
+    attempt: int
+    triggered_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    retry_at: datetime | None
+    """When another attempt begins."""
+    consumed: Product | None
+    produced: Product | None
+    """What the stage after it takes, by that one's rule; best where there is none."""
+    agent_id: UUID | None
+    """Of a Deployment stage: what it put live; else what it added to Agents."""
+    training_run_id: UUID | None
+    """The training's, for its log."""
+    condition_met: bool | None
+    finding: str | None
+    """Why the condition is met or not."""
+    awaits_approval: bool
+    to_approve: Seen | None
+    reason: str | None
+
+
+@frozen
+class StageView:
+    """`trigger`, `start` and the like as they are set; `run` as it was run last."""
+
+    id: UUID
+    position: int
+    type: StageType
+    trigger: Trigger
+    experiment_id: UUID | None
+    experiment_name: str | None
+    start: UUID | None
+    """The agent that the first stage begins with; None: from scratch."""
+    checkpoint: HandOver
+    auto_add: AutoAdd
+    agent_name: str | None
+    condition: Condition | None
+    approval: bool
+    retries: Retries
+    time_limit_s: float | None
+    status: Status
+    stale: bool
+    stale_because: list[StaleCause]
+    run: RunView | None
+
+
+@frozen
+class PipelineView:
+    id: UUID
+    project_id: UUID
+    name: str
+    description: str
+    last_modified: datetime
+    """Of its structure or settings; what runs does not change it."""
+    stages: list[StageView]
+    owner: str
+    created_at: datetime
+
+
+@frozen
+class CandidateView:
+    """An experiment that a stage could be bound to."""
+
+    experiment_id: UUID
+    name: str
+    algorithm: str
+    needs_duplicate: bool
+    """Whether it has run or is bound here already, so that a copy would be bound."""

@@ -1,0 +1,539 @@
+"""Stage: the executions of one stage of a pipeline, one run after the other.
+
+NotStarted -> Pending -> Running -> Succeeded, Failed or Stopped.  Pending is all that
+comes before the work: a condition, an approval, the time before another attempt.  A
+stop leads from Pending to Stopped at once, from Running through Stopping.
+
+A run keeps the settings that it was triggered with, and the checkpoint that it takes
+is chosen when it is triggered: what happens to the stages before it meanwhile does not
+change it.  What follows from a state is told by `react`; who carries that out names
+the run that it is about, and comes too late once there is another.  Runs themselves
+are in `stage_run`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias, assert_never
+
+from attrs import evolve as replace
+from attrs import field, frozen
+
+from arena_core.domain.errors import Conflict, IllegalTransition, NotFound
+from arena_core.domain.ids import (
+    AgentId,
+    Digest,
+    PipelineId,
+    RunId,
+    StageId,
+    run_of,
+)
+from arena_core.domain.stage_run import (
+    AT_WORK,
+    RETRIABLE,
+    Cause,
+    ConditionChecked,
+    Consumed,
+    Inputs,
+    Outcome,
+    Product,
+    Reaction,
+    Run,
+    Seen,
+    Status,
+    Yields,
+    due,
+    follows,
+)
+from arena_core.domain.stage_settings import Settings, Trigger
+from arena_core.domain.values import said, sha256
+
+KIND = "stage"
+
+
+@frozen
+class TriggerStage:
+    stage_id: StageId
+    pipeline_id: PipelineId
+    cause: Cause
+    settings: Settings
+    inputs: Inputs
+
+
+@frozen
+class CheckCondition:
+    run_id: RunId
+    live: Product | None
+
+
+@frozen
+class RequestApproval:
+    run_id: RunId
+    live: Product | None
+
+
+@frozen
+class ApproveStage:
+    """`digest`: what whoever approves has seen; another one is refused."""
+
+    digest: Digest | None = field(default=None, validator=sha256)
+
+
+@frozen
+class RejectStage:
+    pass
+
+
+@frozen
+class StartStage:
+    """Record that the work of an attempt has begun: a training, or a deployment."""
+
+    run_id: RunId
+    training: int | None = None
+    agent_id: AgentId | None = None
+
+
+@frozen
+class RequestStageStop:
+    pass
+
+
+@frozen
+class TimeStageOut:
+    run_id: RunId
+
+
+@frozen
+class SucceedStage:
+    run_id: RunId
+    yields: Yields = field(factory=Yields)
+    added: AgentId | None = None
+
+
+@frozen
+class FailStage:
+    """An attempt has failed; it is tried again if its settings say so.
+
+    `for_good`: not even then, for another attempt would end likewise.
+    """
+
+    run_id: RunId
+    reason: str = field(validator=said)
+    yields: Yields = field(factory=Yields)
+    for_good: bool = False
+
+
+@frozen
+class StopStage:
+    run_id: RunId
+    reason: str = field(validator=said)
+    yields: Yields = field(factory=Yields)
+
+
+@frozen
+class RequireIdle:
+    """Changes nothing, and is refused while the stage is at work.
+
+    In a transaction it keeps a pipeline from being edited below a run.
+    """
+
+
+@frozen
+class RequireSame:
+    """Changes nothing.  In a transaction it guards what the stage yields."""
+
+
+Command: TypeAlias = (
+    TriggerStage
+    | CheckCondition
+    | RequestApproval
+    | ApproveStage
+    | RejectStage
+    | StartStage
+    | RequestStageStop
+    | TimeStageOut
+    | SucceedStage
+    | FailStage
+    | StopStage
+    | RequireIdle
+    | RequireSame
+)
+
+
+@frozen
+class StageTriggered:
+    stage_id: StageId
+    pipeline_id: PipelineId
+    run_id: RunId
+    number: int
+    """Of the stage's runs, from 1."""
+    cause: Cause
+    settings: Settings
+    fingerprint: Digest = field(validator=sha256)
+    resume_step: int | None
+    triggered_at: datetime
+
+
+@frozen
+class CheckpointConsumed:
+    run_id: RunId
+    consumed: Consumed
+
+
+@frozen
+class ApprovalRequested:
+    run_id: RunId
+    seen: Seen
+
+
+@frozen
+class StageApproved:
+    run_id: RunId
+    digest: Digest | None = field(validator=sha256)
+
+
+@frozen
+class StageStarted:
+    run_id: RunId
+    attempt: int
+    training: int | None
+    """The number of the experiment's training that does it."""
+    agent_id: AgentId | None
+    """The agent that is put live."""
+    started_at: datetime
+
+
+@frozen
+class AttemptFailed:
+    run_id: RunId
+    attempt: int
+    reason: str
+    retry_at: datetime
+
+
+@frozen
+class StageStopRequested:
+    run_id: RunId
+    timed_out: bool
+
+
+@frozen
+class StageSucceeded:
+    run_id: RunId
+    yields: Yields
+    added: AgentId | None
+    """The agent that was made of its checkpoint."""
+    ended_at: datetime
+
+
+@frozen
+class StageFailed:
+    run_id: RunId
+    reason: str
+    yields: Yields
+    ended_at: datetime
+
+
+@frozen
+class StageStopped:
+    run_id: RunId
+    reason: str
+    yields: Yields
+    ended_at: datetime
+
+
+Event: TypeAlias = (
+    StageTriggered
+    | CheckpointConsumed
+    | ConditionChecked
+    | ApprovalRequested
+    | StageApproved
+    | StageStarted
+    | AttemptFailed
+    | StageStopRequested
+    | StageSucceeded
+    | StageFailed
+    | StageStopped
+)
+
+
+@frozen
+class Stage:
+    id: StageId
+    pipeline_id: PipelineId
+    status: Status
+    run: Run
+    """The latest."""
+    yields: Yields = field(factory=Yields)
+    """Since the last run that has ended, `yielded_by`."""
+    yielded_by: RunId | None = None
+    deleted: bool = False
+    """Never: what was done stays known, also of a stage that was removed."""
+
+
+def react(state: Stage, outcome: Outcome | None, now: datetime) -> Reaction | None:
+    """Return what follows from `state`; None: nothing, until something else happens.
+
+    `outcome`: how the work of the run stands; None: it has not begun.
+    """
+    return follows(state.status, state.run, outcome, now)
+
+
+def due_at(state: Stage) -> datetime | None:
+    """Return when something follows from `state` by the mere passing of time."""
+    return due(state.status, state.run)
+
+
+def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Event]:
+    """Return the events that `command` causes, or raise why it may not."""
+    match command, state:
+        case TriggerStage(), _:
+            return _trigger(state, command, now)
+        case ((RequireIdle() | RequireSame()), None):
+            return []
+        case _, None:
+            raise NotFound("The stage has never run.")
+        case RequireIdle(), Stage():
+            if state.status in AT_WORK:
+                raise IllegalTransition(
+                    f"A stage of the pipeline is {state.status.value}: stop it, or "
+                    "wait until it has ended."
+                )
+            return []
+        case RequireSame(), Stage():
+            return []
+        case CheckCondition(), Stage(status=Status.PENDING):
+            _current(state, command.run_id)
+            return _check_condition(state, command.live, now)
+        case RequestApproval(), Stage(status=Status.PENDING):
+            run = _current(state, command.run_id)
+            if run.asked is not None:
+                return []
+            return [ApprovalRequested(run.id, Seen(run.candidate, command.live))]
+        case ApproveStage(), Stage(status=Status.PENDING) if state.run.awaits_approval:
+            return _approve(state.run, command)
+        case ApproveStage(), Stage() if state.run.approved:
+            return []
+        case RejectStage(), Stage(status=Status.PENDING) if state.run.awaits_approval:
+            return [_stopped(state, "It was not approved.", now)]
+        case StartStage(), Stage(status=Status.PENDING):
+            run = _current(state, command.run_id)
+            return [
+                StageStarted(
+                    run.id, run.attempt + 1, command.training, command.agent_id, now
+                )
+            ]
+        case RequestStageStop(), Stage(status=Status.PENDING):
+            return [_stopped(state, "It was stopped before it began.", now)]
+        case RequestStageStop(), Stage(status=Status.RUNNING):
+            return [StageStopRequested(state.run.id, timed_out=False)]
+        case RequestStageStop(), Stage(status=Status.STOPPING):
+            return []
+        case TimeStageOut(), Stage(status=Status.RUNNING):
+            run = _current(state, command.run_id)
+            return [StageStopRequested(run.id, timed_out=True)]
+        case SucceedStage(), Stage(status=Status.RUNNING | Status.STOPPING):
+            run = _current(state, command.run_id)
+            return [StageSucceeded(run.id, command.yields, command.added, now)]
+        case FailStage(), Stage() if state.status in AT_WORK:
+            return [_failed(state, command, now)]
+        case StopStage(), Stage(status=Status.RUNNING | Status.STOPPING):
+            run = _current(state, command.run_id)
+            return [StageStopped(run.id, command.reason, command.yields, now)]
+        case _, Stage():
+            raise IllegalTransition(_not_now(command, state))
+        case _:
+            assert_never(command)
+
+
+def _trigger(
+    state: Stage | None, command: TriggerStage, now: datetime
+) -> Sequence[Event]:
+    status = Status.NOT_STARTED if state is None else state.status
+    if status in AT_WORK:
+        raise IllegalTransition(
+            f"The stage is {status.value}: stop it first, or wait until it has ended."
+        )
+    if command.cause is Cause.MANUAL and command.settings.trigger is Trigger.AUTO:
+        raise IllegalTransition(
+            "An Auto stage starts when the stage before it succeeds: trigger that "
+            "one, retry this one if it has failed, or make it Manual."
+        )
+    if command.cause is Cause.RETRY and status not in RETRIABLE:
+        raise IllegalTransition(
+            f"The stage is {status.value}: only one that is Failed or Stopped can be "
+            "retried. Trigger it instead."
+        )
+    number = 1 if state is None else state.run.number + 1
+    run_id = run_of(command.stage_id, number)
+    inputs = command.inputs
+    events: list[Event] = [
+        StageTriggered(
+            command.stage_id,
+            command.pipeline_id,
+            run_id,
+            number,
+            command.cause,
+            command.settings,
+            inputs.fingerprint,
+            inputs.resume_step,
+            now,
+        )
+    ]
+    if inputs.consumed is not None:
+        events.append(CheckpointConsumed(run_id, inputs.consumed))
+    return events
+
+
+def _current(state: Stage, run_id: RunId) -> Run:
+    if state.run.id != run_id:
+        raise IllegalTransition("The stage has another run meanwhile.")
+    return state.run
+
+
+def _check_condition(
+    state: Stage, live: Product | None, now: datetime
+) -> Sequence[Event]:
+    run = state.run
+    if run.settings.condition is None or run.condition is not None:
+        return []
+    met, finding = _judged(run, live)
+    checked = ConditionChecked(run.id, met, Seen(run.candidate, live), finding)
+    if met:
+        return [checked]
+    return [checked, _stopped(state, finding, now)]
+
+
+def _judged(run: Run, live: Product | None) -> tuple[bool, str]:
+    """Say whether the condition is met, and why."""
+    condition, candidate = run.settings.condition, run.candidate
+    assert condition is not None, "only what has a condition is judged"
+    if candidate is None:
+        return True, "It begins from scratch: there is nothing to judge."
+    score = candidate.scores.evaluation
+    if score is None:
+        return False, "The checkpoint has no evaluation score to be judged by."
+    least = condition.min_fitness
+    if least is not None and score < least:
+        return (
+            False,
+            f"The fitness {score:g} is below the least that is asked, {least:g}.",
+        )
+    if not condition.better_than_live or live is None:
+        return True, f"The fitness is {score:g}."
+    there = live.scores.evaluation
+    if there is None:
+        return True, f"The fitness is {score:g}; that of what is live is not known."
+    if live.digest == candidate.digest:
+        return False, "This very checkpoint is live already."
+    if score <= there:
+        return (
+            False,
+            f"The fitness {score:g} is not above that of what is live, {there:g}.",
+        )
+    return True, f"The fitness {score:g} is above that of what is live, {there:g}."
+
+
+def _approve(run: Run, command: ApproveStage) -> Sequence[Event]:
+    digest = None if run.candidate is None else run.candidate.digest
+    if command.digest not in (None, digest):
+        raise Conflict(
+            "It is about another checkpoint than the one that you name: look at the "
+            "stage again."
+        )
+    return [StageApproved(run.id, digest)]
+
+
+def _stopped(state: Stage, reason: str, now: datetime) -> StageStopped:
+    """Return the end of a run that has not begun: what is yielded stays the same."""
+    return StageStopped(state.run.id, reason, state.yields, now)
+
+
+def _failed(
+    state: Stage, command: FailStage, now: datetime
+) -> AttemptFailed | StageFailed:
+    run = _current(state, command.run_id)
+    asked_to_stop = state.status is Status.STOPPING and not run.timed_out
+    wait_s = run.settings.retries.wait_s(max(run.attempt, 1))
+    if command.for_good or asked_to_stop or wait_s is None:
+        return StageFailed(run.id, command.reason, command.yields, now)
+    retry_at = now + timedelta(seconds=wait_s)
+    return AttemptFailed(run.id, run.attempt, command.reason, retry_at)
+
+
+def _not_now(command: Command, state: Stage) -> str:
+    match command:
+        case ApproveStage() | RejectStage():
+            return "Nobody is asked to approve of anything: look at the stage again."
+        case RequestStageStop():
+            return f"The stage is {state.status.value}: there is nothing to stop."
+        case _:
+            return f"The stage is {state.status.value}: that comes too late."
+
+
+def evolve(state: Stage | None, event: Event) -> Stage:
+    """Return `state` after `event`.  Total: it never refuses, for history is true."""
+    if isinstance(event, StageTriggered):
+        run = Run(
+            event.run_id,
+            event.number,
+            event.cause,
+            event.settings,
+            event.fingerprint,
+            event.triggered_at,
+            event.resume_step,
+        )
+        if state is None:
+            return Stage(event.stage_id, event.pipeline_id, Status.PENDING, run)
+        return replace(state, status=Status.PENDING, run=run)
+    assert state is not None, f"{event!r} before StageTriggered"
+    match event:
+        case CheckpointConsumed():
+            return _in_run(state, consumed=event.consumed)
+        case ConditionChecked():
+            return _in_run(state, condition=event)
+        case ApprovalRequested():
+            return _in_run(state, asked=event.seen)
+        case StageApproved():
+            return _in_run(state, approved=True)
+        case StageStarted():
+            started = _in_run(
+                state,
+                attempt=event.attempt,
+                training=event.training,
+                agent_id=event.agent_id,
+                started_at=event.started_at,
+                retry_at=None,
+                timed_out=False,
+            )
+            return replace(started, status=Status.RUNNING)
+        case AttemptFailed():
+            failed = _in_run(state, retry_at=event.retry_at, reason=event.reason)
+            return replace(failed, status=Status.PENDING)
+        case StageStopRequested():
+            stopping = _in_run(state, timed_out=event.timed_out)
+            return replace(stopping, status=Status.STOPPING)
+        case StageSucceeded():
+            done = _in_run(state, added=event.added)
+            return _ended(done, event, Status.SUCCEEDED, None)
+        case StageFailed():
+            return _ended(state, event, Status.FAILED, event.reason)
+        case StageStopped():
+            return _ended(state, event, Status.STOPPED, event.reason)
+        case _:
+            assert_never(event)
+
+
+def _in_run(state: Stage, **changed: Any) -> Stage:  # noqa: ANN401 -- any of its fields
+    return replace(state, run=replace(state.run, **changed))
+
+
+def _ended(
+    state: Stage,
+    event: StageSucceeded | StageFailed | StageStopped,
+    status: Status,
+    reason: str | None,
+) -> Stage:
+    ended = _in_run(state, ended_at=event.ended_at, retry_at=None, reason=reason)
+    # A run that never began leaves what there was.
+    by = state.run.id if state.run.attempt else state.yielded_by
+    return replace(ended, status=status, yields=event.yields, yielded_by=by)
