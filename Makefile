@@ -8,10 +8,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check fuzz nightly bench bench-peers soak clean
+.PHONY: demo demo-pipeline test check fuzz nightly bench bench-peers soak clean
 
 demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
 	$(BIN)/arena-core demo
+
+demo-pipeline: $(VENV)/.training  ## train a classifier and a policy over it, and put it live
+	$(BIN)/arena-core demo --pipeline
 
 test: $(VENV)/.dev  ## every test, and the coverage of the core
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=
@@ -30,8 +33,9 @@ fuzz: $(VENV)/.fuzz  ## whatever bytes strangers send, for FUZZ_SECONDS; on Linu
 		-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ -max_len=2000 -verbosity=0 \
 		-print_final_stats=1
 
-nightly: $(VENV)/.dev $(VENV)/.fuzz  ## what takes longer: the API and its parsers, tried for 15 minutes each
+nightly: $(VENV)/.dev $(VENV)/.fuzz  ## what takes longer: the API and its parsers, 15 minutes each; agilerl
 	ARENA_TEST_SCHEMATHESIS_S=900 $(BIN)/python -m pytest tests/end_to_end/test_schemathesis.py
+	ARENA_TEST_AGILERL=1 $(BIN)/python -m pytest tests/end_to_end/test_agilerl_recipe.py
 	$(MAKE) fuzz FUZZ_SECONDS=900
 	$(MAKE) soak
 
@@ -43,6 +47,7 @@ bench: $(VENV)/.dev  ## the source of every figure in the documents
 	$(BIN)/python bench/control_plane.py
 	$(BIN)/python bench/identity.py
 	$(BIN)/python bench/open_inference.py
+	$(BIN)/python bench/pipelines.py
 
 bench-peers: $(VENV)/.dev  ## the data plane beside other servers; OPTIONS="--help"
 	PYTHONPATH=bench $(BIN)/python -m peers.run $(OPTIONS)
@@ -60,6 +65,10 @@ clean:  ## remove everything that these targets have made
 $(VENV)/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.training: $(VENV)/.base
+	$(PIP) install --constraint constraints.txt --editable '.[latent-ppo]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base

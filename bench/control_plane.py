@@ -49,6 +49,13 @@ class Caller:
         answer.read()
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}
 
+    def make(self, path: str, body: object) -> str:
+        """Return the address of what a POST has made."""
+        status, headers = self.ask("POST", API + path, body)
+        if status != 201:
+            raise SystemExit(f"POST {path}: {status} instead of 201")
+        return API + headers["location"].partition(API)[2]
+
     def expect(
         self, status: int, method: str, path: str, *given: object, **h: str
     ) -> None:
@@ -81,6 +88,35 @@ def calls_of(caller: Caller, experiment: str) -> dict[str, Callable[[], None]]:
         ),
         "its repetition": lambda: create(**{"Idempotency-Key": "k0"}),
     }
+
+
+def reads_of_pipelines(caller: Caller) -> dict[str, Callable[[], None]]:
+    """Return the reads of who watches pipelines, of which there are 100 of 5 stages."""
+    lab = caller.make("/projects", {"name": "lab", "kind": "advanced"})
+    ten = pipeline(caller, lab, 10)
+    for _ in range(100):
+        pipeline(caller, lab, 5)
+    _, headers = caller.ask("GET", ten)
+    known = {"If-None-Match": headers["etag"]}
+    listed = f"{API}/pipelines?limit=100"
+    return {
+        "GET a pipeline of 10 stages": lambda: caller.expect(200, "GET", ten),
+        "it, known already (304)": lambda: caller.expect(304, "GET", ten, **known),
+        "GET a list of 100 pipelines": lambda: caller.expect(200, "GET", listed),
+    }
+
+
+def pipeline(caller: Caller, project: str, stages: int) -> str:
+    """Return the address of a new pipeline of so many Experiment stages."""
+    of = {"project_id": project.rpartition("/")[2]}
+    made = caller.make("/pipelines", {"name": "line", **of})
+    below = made.removeprefix(API)
+    for _ in range(stages):
+        draft = {"name": "e", "algorithm": "PPO", **of}
+        bound = caller.make("/experiments", draft).rpartition("/")[2]
+        stage = {"type": "experiment", "experiment_id": bound}
+        caller.make(f"{below}/stages", stage)
+    return made
 
 
 @contextmanager
@@ -135,6 +171,7 @@ def main() -> None:
             calls = {
                 ECHO: lambda: echo.expect(200, "POST", "/echo", {"name": "p"}),
                 **calls_of(caller, prepared.experiment),
+                **reads_of_pipelines(caller),
             }
             measure(calls, arguments.rounds, arguments.calls)
 

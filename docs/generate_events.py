@@ -23,22 +23,29 @@ MEANINGS = {
     "project.created": "A project begins; its kind can never be changed.",
     "project.renamed": "It has another name.",
     "project.described": "It has another description.",
-    "project.deleted": "It is gone from every list. Its experiments were deleted in "
-    "the same transaction.",
+    "project.deleted": "It is gone from every list. Its pipelines and experiments were "
+    "deleted in the same transaction.",
     "experiment.drafted": "An experiment begins, as a Draft.",
     "experiment.configured": "A Draft has another set-up.",
     "experiment.renamed": "It has another name.",
     "experiment.checkpoint_written": "A bundle is the experiment's checkpoint at a "
-    "step. The bundle was durable before this was recorded.",
+    "step. The bundle was durable before this was recorded. `training` is the number "
+    "of the training that wrote it; null: it was uploaded or imported.",
     "experiment.checkpoint_deleted": "The step has no checkpoint any more. Agents "
-    "that have frozen it keep it.",
+    "that have frozen it keep it. The first checkpoint of a training that began anew "
+    "comes with one of these for each that was there.",
     "experiment.training_requested": "Training is to begin, from nothing or from an "
-    "earlier checkpoint.",
-    "experiment.training_started": "A trainer is at work.",
+    "earlier checkpoint, which the training `resume_of` has written. `beginning` says "
+    "what it is given besides, `stage` which stage of a pipeline asks for it.",
+    "experiment.training_claimed": "A worker has taken that on, until its lease ends. "
+    "`claim` counts all claims of the experiment's trainings; `lost` held it before, "
+    "and is dead, or has let its lease run out.",
+    "experiment.training_started": "It runs, in a process of its own.",
     "experiment.stop_requested": "Training is to end early.",
     "experiment.training_stopped": "It has ended early, as it was asked to.",
     "experiment.training_succeeded": "It has ended by itself.",
-    "experiment.training_failed": "It has ended with an error.",
+    "experiment.training_failed": "It has ended with an error: `reason` says which, "
+    "and what was printed last.",
     "experiment.deleted": "It is gone from every list. Agents made of it stay.",
     "import.requested": "Files of other training code are to become a checkpoint: "
     "`files` is what was handed in, kept under its digest as bundles are, and `order` "
@@ -140,6 +147,39 @@ MEANINGS = {
     "request.carried_out": "What was asked for under an Idempotency-Key was done by "
     "the events that follow it in the same transaction. `digest` is the SHA-256 of all "
     "that was asked for; the key itself is not kept.",
+    "pipeline.created": "A pipeline begins, without stages.",
+    "pipeline.duplicated": "A pipeline begins as a copy of `original`: its structure "
+    "and settings, over Drafts that were made in the same transaction.",
+    "pipeline.renamed": "It has another name.",
+    "pipeline.described": "It has another description.",
+    "pipeline.stage_inserted": "It has a stage more, at a position from 1.",
+    "pipeline.stage_moved": "The stage is at another position. Nothing is started by "
+    "that.",
+    "pipeline.stage_edited": "The stage has these settings now. An Auto stage that has "
+    "become the first is made Manual like that, in the same transaction.",
+    "pipeline.stage_removed": "The pipeline has the stage no more. What it did stays "
+    "in the stage's own stream.",
+    "pipeline.deleted": "It is gone from every list. Its experiments and agents stay.",
+    "stage.triggered": "The stage is to run: Pending. The run keeps these settings. "
+    "`fingerprint` is of all that decides what it makes: the stage is stale once it "
+    "would begin with another. If `cause` is `auto`, the success before it is in the "
+    "same transaction.",
+    "stage.checkpoint_consumed": "The run takes this checkpoint, whatever the stage "
+    "before it leaves later.",
+    "stage.condition_checked": "Its condition was judged by what was `seen`.",
+    "stage.approval_requested": "Somebody has to approve of what was `seen`.",
+    "stage.approved": "Somebody has, as the envelope says.",
+    "stage.started": "An attempt has begun: Running. The request for its training, or "
+    "what puts its agent live, is in the same transaction.",
+    "stage.attempt_failed": "It has failed, and is tried again at `retry_at`: Pending.",
+    "stage.stop_requested": "The run is to end early, because somebody said so or its "
+    "time is over: Stopping.",
+    "stage.succeeded": "The run has ended well. The stages behind it take what it "
+    "`yields`. The agent that was `added`, and the trigger of the next Auto stage, "
+    "are in the same transaction.",
+    "stage.failed": "The run has ended with an error. What it `yields` can be taken "
+    "all the same, by hand.",
+    "stage.stopped": "It has ended early, or was not to begin at all.",
 }
 
 NOTES = {

@@ -101,6 +101,43 @@ class MetricStoreContract:
     def test_experiments_do_not_see_each_other(self, store):
         store.record(EXPERIMENT, [MetricPoint(1, "score", 1.0)], log_position=1)
         assert list(store.points(OTHER)) == []
+        assert list(store.since(OTHER, 0, limit=9)) == []
+
+    @settings(
+        deadline=None,
+        max_examples=40,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,
+        ],
+    )
+    @given(recordings, st.integers(1, 5))
+    def test_page_by_page_each_point_comes_once_in_the_order_of_recording(
+        self, store, recorded, limit
+    ):
+        experiment, neighbour = next(fresh), next(fresh)
+        for batch, log_position in recorded:
+            store.record(experiment, batch, log_position=log_position)
+            store.record(neighbour, batch, log_position=log_position)
+        found, after = [], 0
+        while page := store.since(experiment, after, limit=limit):
+            assert len(page) <= limit
+            found += page
+            after = page[-1].number
+        every = [point for batch, _ in recorded for point in batch]
+        assert [numbered.point for numbered in found] == every
+        assert [numbered.number for numbered in found] == [
+            number for number, _ in enumerate(every, start=1)
+        ]
+
+    def test_a_point_that_is_recorded_again_comes_again(self, store):
+        batch = [MetricPoint(5, "score", 1.0)]
+        store.record(EXPERIMENT, batch, log_position=1)
+        seen = store.since(EXPERIMENT, 0, limit=9)[-1].number
+        assert list(store.since(EXPERIMENT, seen, limit=9)) == []
+        store.record(EXPERIMENT, batch, log_position=1)
+        again = store.since(EXPERIMENT, seen, limit=9)
+        assert [numbered.point for numbered in again] == batch
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     def test_a_value_that_is_not_finite_is_refused_with_its_whole_call(
@@ -137,6 +174,8 @@ class MetricStoreContract:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(record, range(4)))
         assert len(store.points(EXPERIMENT)) == 100
+        numbers = [each.number for each in store.since(EXPERIMENT, 0, limit=200)]
+        assert numbers == list(range(1, 101))
 
     def test_closing_twice_is_harmless(self, store):
         store.close()

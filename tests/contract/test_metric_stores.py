@@ -77,6 +77,43 @@ class TestSQLite(MetricStoreContract):
         assert len(store.points(EXPERIMENT)) == kept
         store.record(EXPERIMENT, [SCORE], log_position=1)
 
+    def test_points_of_the_first_release_come_too_and_before_the_new_ones(
+        self, path, store
+    ):
+        """It numbered the points of each step and name by themselves."""
+        old = [("fitness", 1, 1), ("score", 1, 1), ("score", 1, 2), ("score", 2, 1)]
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.executemany(
+                "INSERT INTO metric_points VALUES (?, ?, ?, ?, 0.5, 1)",
+                [(EXPERIMENT.bytes, *each) for each in old],
+            )
+        store.record(EXPERIMENT, [SCORE], log_position=2)
+        assert list(store.points(EXPERIMENT, names=["score"]))[0] == SCORE
+        found, after = [], 0
+        while page := store.since(EXPERIMENT, after, limit=1):
+            found += page
+            after = page[-1].number
+        assert [(each.point.name, each.point.step) for each in found] == [
+            ("fitness", 1),
+            ("score", 1),
+            ("score", 2),
+            ("score", 1),
+            ("score", 1),
+        ]
+        assert found[-1].point == SCORE
+
+    def test_what_comes_next_is_found_without_reading_what_came_before(self, path):
+        with (
+            closing(SQLiteMetricStore.open(path)),
+            closing(sqlite3.connect(path)) as connection,
+        ):
+            asked = {"experiment": EXPERIMENT.bytes, "after": 5, "limit": 9, "all": 99}
+            plan = connection.execute("EXPLAIN QUERY PLAN " + sqlite._SINCE, asked)
+            steps = [detail for *_, detail in plan]
+        reads = [step for step in steps if "metric_points" in step]
+        assert len(reads) == 2
+        assert all("metric_points_as_recorded" in step for step in reads)
+
     def test_lives_in_one_file_with_other_tables(self, path):
         with closing(sqlite3.connect(path)) as log, log:
             log.execute("PRAGMA journal_mode = WAL")

@@ -24,40 +24,44 @@ COMPANIONS = ("gymnasium", "numpy")
 
 
 def environment(
-    requirement: str, *, constraints: tuple[Path, ...] = CONSTRAINTS
+    requirement: str,
+    *,
+    constraints: tuple[Path, ...] = CONSTRAINTS,
+    companions: tuple[str, ...] = COMPANIONS,
 ) -> Path:
     """Return the Python of an environment with `requirement`, a `name==version`.
 
-    The name may have an extra.  Makes it first if need be, which takes some seconds
-    and the network.  Safe to call from several processes at once: one makes it and
-    the others wait.
+    The name may have an extra.  `companions`: what else to install there.  Makes the
+    environment first if need be, which takes some seconds and the network.  Safe to
+    call from several processes at once: one makes it and the others wait.
     """
     folder = KEPT / re.sub(r"\[.*\]", "", requirement).replace("==", "-")
     python = folder / "bin" / "python"
+    asked = (requirement, *companions)
     KEPT.mkdir(exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
-        stamp, wanted = folder / "made-of.txt", _made_of(requirement, constraints)
+        stamp, wanted = folder / "made-of.txt", _made_of(asked, constraints)
         if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
             stamp.unlink(missing_ok=True)
-            _make(folder, python, requirement, constraints)
+            _make(folder, python, asked, constraints)
             stamp.write_text(wanted)
     return python
 
 
-def _made_of(requirement: str, constraints: tuple[Path, ...]) -> str:
+def _made_of(asked: tuple[str, ...], constraints: tuple[Path, ...]) -> str:
     pins = [path.read_text() for path in constraints]
-    return "\n".join([sys.version, requirement, *COMPANIONS, *pins])
+    return "\n".join([sys.version, *asked, *pins])
 
 
 def _make(
-    folder: Path, python: Path, requirement: str, constraints: tuple[Path, ...]
+    folder: Path, python: Path, asked: tuple[str, ...], constraints: tuple[Path, ...]
 ) -> None:
     begun = time.monotonic()
     _say(f"Making {folder.relative_to(ROOT)} ...")
     _run(sys.executable, "-m", "venv", "--clear", folder)
     pinned = [word for path in constraints for word in ("--constraint", str(path))]
     pip = (python, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet")
-    _run(*pip, "install", *pinned, requirement, *COMPANIONS)
+    _run(*pip, "install", *pinned, *asked)
     _say(f" made in {time.monotonic() - begun:.0f} s.\n")
 
 

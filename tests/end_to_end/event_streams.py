@@ -73,14 +73,20 @@ class Stream:
 
 
 def streaming(
-    address: str, token: str, query: str = "", *, method: str = "GET", **headers: str
+    address: str,
+    token: str,
+    query: str = "",
+    *,
+    path: str = "/api/v1/events",
+    method: str = "GET",
+    **headers: str,
 ) -> Stream:
-    """Return the stream of the log at `address`, as it begins."""
+    """Return the stream at `address`, of the log if no path is given, as it begins."""
     connection = HTTPConnection(address, timeout=PATIENCE_S)
     said = {
         "Authorization": f"Bearer {token}",
         "Accept": "text/event-stream",
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
-    connection.request(method, f"/api/v1/events{query}", headers=said)
+    connection.request(method, f"{path}{query}", headers=said)
     return Stream(connection.getresponse(), connection)

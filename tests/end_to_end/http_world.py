@@ -17,7 +17,7 @@ from attrs import field, frozen
 from starlette.testclient import TestClient
 
 import arena_core
-from arena_core.application import npy
+from arena_core.application import npy, pipeline_views
 from arena_core.application.importing import Importer
 from arena_core.application.imports import ordered
 from arena_core.application.resources import ImportView
@@ -94,9 +94,26 @@ class World:
             "an agent", experiment.id, checkpoint=arena_core.final()
         )
 
+    def pipeline(self, **recipe: Any) -> pipeline_views.PipelineView:
+        """Return a new pipeline of one stage, bound to a Draft of a recipe, if any."""
+        arena = self.arena
+        project_id = arena.projects.create("an advanced one", kind="advanced").id
+        source = arena_core.gym("CartPole-v1")
+        bound = arena.experiments.create(
+            project_id, name="a draft", algorithm="PPO", source=source, **recipe
+        )
+        made = arena.pipelines.create(project_id, name="a pipeline")
+        return arena.pipelines.insert_stage(
+            made.id, type="experiment", experiment_id=bound.id
+        )
+
     @property
     def importer(self) -> Importer:
-        return self.arena.supervisor._importer
+        return self.arena.supervisor._beside["importer"]
+
+    def hold_trainings(self) -> None:
+        """Have nobody take a training on: what is asked for stays Pending."""
+        self.arena.supervisor._beside["trainer"].stop()
 
     def converting(self) -> Converter:
         """Return what now converts in this very process, and reads nothing foreign."""

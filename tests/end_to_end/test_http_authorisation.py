@@ -36,6 +36,8 @@ CLI = "/api/cli/v1"
 PROJECT = "/api/v1/projects/{project_id}"
 EXPERIMENT = "/api/v1/experiments/{experiment_id}"
 AGENT = "/api/v1/agents/{agent_id}"
+PIPELINE = "/api/v1/pipelines/{pipeline_id}"
+STAGE = PIPELINE + "/stages/{stage_id}"
 IMPORT = "/api/v1/imports/{import_id}"
 TOKEN = "/api/v1/tokens/{token_id}"  # noqa: S105 -- an address
 ORGANISATION = "/api/v1/organisations/{organisation_id}"
@@ -52,6 +54,11 @@ NEEDS = {
     ("DELETE", EXPERIMENT): "member",
     ("GET", EXPERIMENT + "/metrics"): "viewer",
     ("POST", EXPERIMENT + "/metrics"): "member",
+    ("POST", EXPERIMENT + "/train"): "member",
+    ("POST", EXPERIMENT + "/stop"): "member",
+    ("POST", EXPERIMENT + "/resume"): "member",
+    ("POST", EXPERIMENT + "/duplicate"): "member",
+    ("GET", EXPERIMENT + "/log"): "viewer",
     ("GET", EXPERIMENT + "/checkpoints"): "viewer",
     ("POST", EXPERIMENT + "/checkpoints"): "member",
     ("DELETE", EXPERIMENT + "/checkpoints/{step}"): "member",
@@ -71,6 +78,25 @@ NEEDS = {
     ("POST", AGENT + "/rollback"): "member",
     ("POST", AGENT + "/rotate-key"): "member",
     ("POST", AGENT + "/restore"): "member",
+    ("GET", "/api/v1/pipelines"): "viewer",
+    ("POST", "/api/v1/pipelines"): "member",
+    ("GET", PIPELINE): "viewer",
+    ("PATCH", PIPELINE): "member",
+    ("DELETE", PIPELINE): "member",
+    ("POST", PIPELINE + "/duplicate"): "member",
+    ("GET", PIPELINE + "/candidates"): "viewer",
+    ("GET", PIPELINE + "/graph.svg"): "viewer",
+    ("POST", PIPELINE + "/stages"): "member",
+    ("GET", STAGE): "viewer",
+    ("PATCH", STAGE): "member",
+    ("DELETE", STAGE): "member",
+    ("POST", STAGE + "/move"): "member",
+    ("POST", STAGE + "/trigger"): "member",
+    ("POST", STAGE + "/retry"): "member",
+    ("POST", STAGE + "/stop"): "member",
+    ("POST", STAGE + "/approve"): "member",
+    ("POST", STAGE + "/reject"): "member",
+    ("GET", STAGE + "/runs"): "viewer",
     ("GET", "/api/v1/tokens"): "viewer",
     ("POST", "/api/v1/tokens"): "viewer",
     ("POST", TOKEN + "/rotate"): "viewer",
@@ -175,7 +201,10 @@ class Address:
 def routes(world: World, live, folder) -> list[Address]:
     """Return every route and method of the app, but for what is public."""
     agent = world.arena.agents.get(live.agent_id)
+    pipeline = world.pipeline()
     ids = {
+        "pipeline_id": pipeline.id,
+        "stage_id": pipeline.stages[0].id,
         "project_id": agent.project_id,
         "experiment_id": agent.experiment_id,
         "agent_id": agent.id,
@@ -193,6 +222,10 @@ def routes(world: World, live, folder) -> list[Address]:
         b'"algorithm":"PPO"}' % str(agent.project_id).encode(),
         ("POST", "/api/v1/agents"): b'{"name":"a","experiment_id":"%s",'
         b'"checkpoint":{"type":"final"}}' % str(agent.experiment_id).encode(),
+        ("POST", "/api/v1/pipelines"): b'{"project_id":"%s","name":"l"}'
+        % str(pipeline.project_id).encode(),
+        ("POST", PIPELINE + "/stages"): b'{"type":"deployment"}',
+        ("POST", STAGE + "/move"): b'{"position":1}',
         ("POST", AGENT + "/redeploy"): b'{"checkpoint":{"type":"final"}}',
         ("POST", "/api/v1/tokens"): b'{"name":"t"}',
         ("PATCH", "/api/v1/users/me"): b'{"first_name":"a"}',
@@ -458,7 +491,8 @@ def test_what_belongs_to_another_organisation_is_not_there(world, addresses):
     for address in addresses:
         about_ours = "{" in address.route or (
             address.method == "POST"
-            and address.route in {"/api/v1/experiments", "/api/v1/agents"}
+            and address.route
+            in {"/api/v1/experiments", "/api/v1/agents", "/api/v1/pipelines"}
         )
         if about_ours or address.route in BY_NAME:
             answer = address.ask(stranger)

@@ -12,7 +12,7 @@ from attrs import field, frozen
 from hypothesis import HealthCheck, given, settings
 
 from arena_core.domain.errors import Unavailable, UnknownEvent
-from arena_core.entrypoints.http import event_stream
+from arena_core.entrypoints.http import event_stream, server_sent
 from arena_core.entrypoints.http.feed import MOST_THREADS
 from arena_core.entrypoints.http.server import Server, listen
 
@@ -193,7 +193,7 @@ def test_who_comes_back_again_and_again_misses_nothing_and_sees_nothing_twice(
 
 
 def test_a_quiet_stream_has_a_heartbeat(here, monkeypatch):
-    monkeypatch.setattr(event_stream, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(server_sent, "HEARTBEAT_S", 0.05)
     sent = iter(here.from_now())
     assert next(sent).retry == "1000"
     assert [next(sent).comment for _ in range(3)] == ["hb"] * 3

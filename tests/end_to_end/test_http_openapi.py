@@ -14,6 +14,7 @@ from arena_core.domain.errors import Unavailable
 
 import bundles
 from end_to_end.http_world import World, opened, packed, wire
+from end_to_end.processes import eventually
 
 API = "/api/v1"
 CLI = "/api/cli/v1"
@@ -179,7 +180,7 @@ class Checked:
 
 def test_every_answer_is_as_it_is_described(tmp_path):
     folder = bundles.cartpole(tmp_path / "bundle")
-    with opened(tmp_path / "arena.db") as world:
+    with opened(tmp_path / "arena.db", allow_commands=True) as world:
         document = world.client().get("/openapi.json").json()
         checked = Checked(world, document)
         world.importer.stop()
@@ -192,6 +193,13 @@ def test_every_answer_is_as_it_is_described(tmp_path):
         assert successes | {predict} == operations(document).keys()
         failures = {status for *_, status in checked.seen if status >= "300"}
         assert failures == {"400", "404", "409", "422", "503"}
+
+
+ENDLESS = {
+    "recipe": "command",
+    "config": {"argv": ["sleep", "600"]},
+    "source": {"kind": "gym", "name": "CartPole-v1"},
+}
 
 
 def _through_every_operation(checked: Checked, folder) -> None:
@@ -231,6 +239,9 @@ def _through_every_operation(checked: Checked, folder) -> None:
     one("DELETE", f"/imports/{asked['id']}")
     points = [{"step": 2, "name": "fitness", "value": 1.5}]
     one("POST", f"{at_experiment}/metrics", json={"points": points})
+    for shape in ("table", "csv", "latest"):
+        checked.ask("GET", f"{API}{at_experiment}/metrics", params={"format": shape})
+    _in_pipelines(checked, one)
     choice = {
         "name": "a",
         "experiment_id": experiment["id"],
@@ -269,9 +280,73 @@ def _through_every_operation(checked: Checked, folder) -> None:
     one("POST", f"{at_agent}/restore")
     one("POST", f"/tokens/{issued['id']}/rotate")
     one("DELETE", f"/tokens/{issued['id']}")
+    _resuming(one, at_experiment)
     one("DELETE", f"{at_experiment}/checkpoints/1")
     one("DELETE", at_experiment)
     one("DELETE", at_project)
+
+
+def _training(one, project_id: str) -> None:
+    """Ask for everything about training, with a program that would never end."""
+    draft = {"project_id": project_id, "name": "t", "algorithm": "PPO", **ENDLESS}
+    at = f"/experiments/{one('POST', '/experiments', json=draft)['id']}"
+    one("POST", f"{at}/resume", json={})
+    one("POST", f"{at}/train", json={"max_steps": 0})
+    one("POST", f"{at}/train", json={"max_steps": 5, "seed": 1, "reason": "why"})
+    one("GET", at)
+    one("GET", f"{at}/log")
+    one("POST", f"{at}/stop", params={"wait": 30}, json={"reason": "why"})
+    one("POST", f"{at}/stop", json={})
+
+
+def _resuming(one, at: str) -> None:
+    """Go on from a checkpoint, in a new experiment and in the same one."""
+    one("PATCH", at, json=ENDLESS)
+    one("POST", f"{at}/train", json={})
+    one("POST", f"{at}/stop", params={"wait": 30})
+    one("POST", f"{at}/resume", json={"name": "b"})
+    said = {"name": "b", "checkpoint": {"type": "final"}}
+    made = one("POST", f"{at}/resume", json=said)
+    one("POST", f"{at}/resume", json={})
+    for each in (at, f"/experiments/{made['id']}"):
+        one("POST", f"{each}/stop", params={"wait": 30})
+    one("POST", f"{at}/duplicate", json={})
+
+
+def _in_pipelines(checked: Checked, one) -> None:
+    """Set a pipeline up, and have a stage approved of, refused, stopped and retried."""
+    lab = one("POST", "/projects", json={"name": "lab", "kind": "advanced"})["id"]
+    _training(one, lab)
+    draft = {"project_id": lab, "name": "s", "algorithm": "PPO", **ENDLESS}
+    bound = one("POST", "/experiments", json=draft)["id"]
+    made = one("POST", "/pipelines", json={"project_id": lab, "name": "line"})
+    at = f"/pipelines/{made['id']}"
+    stage = {"type": "experiment", "experiment_id": bound}
+    first = one("POST", f"{at}/stages", json=stage)["stages"][0]
+    last = {
+        "type": "deployment",
+        "trigger": "auto",
+        "condition": {"min_fitness": 1.0},
+        "retries": {"most": 2, "first_wait_s": 1},
+        "time_limit_s": 60,
+    }
+    one("POST", f"{at}/stages", json=last)
+    at_first = f"{at}/stages/{first['id']}"
+    one("PATCH", at_first, json={"approval": True, "start": "scratch"})
+    one("POST", f"{at_first}/move", json={"position": 1})
+    for order, verdict in (("trigger", "reject"), ("retry", "approve")):
+        one("POST", f"{at_first}/{order}", json={"reason": "why"})
+        asks = lambda: one("GET", at_first)["run"]["awaits_approval"]  # noqa: E731
+        eventually(asks, what="it asks for approval")
+        one("POST", f"{at_first}/{verdict}", json={"reason": "why"})
+    for path in ("/pipelines", at, at_first, f"{at_first}/runs", f"{at}/candidates"):
+        one("GET", path)
+    one("POST", f"{at_first}/stop", params={"wait": 30})
+    checked.ask("GET", f"{API}{at}/graph.svg")
+    one("PATCH", at, json={"description": "d"})
+    one("POST", f"{at}/duplicate")
+    one("DELETE", f"{at}/stages/{one('GET', at)['stages'][1]['id']}")
+    one("DELETE", at)
 
 
 def _call(checked: Checked, agent: dict) -> None:
@@ -314,6 +389,8 @@ def _as_the_public_client(checked: Checked, folder) -> None:
     at = f"{API}/experiments/{row['id']}/checkpoints?step=1"
     checked.ask("POST", at, content=packed(folder))
     one("POST", "/experiments/jobs/stop", {"experiment_name": "x"})
+    listed = lambda: one("GET", "/experiments/list?project=q").json()  # noqa: E731
+    eventually(lambda: listed()[0]["status"] == "Stopped", what="it is stopped")
     one("POST", "/experiments/jobs/resume", {"experiment_name": "x", "max_steps": 9})
     one("GET", "/experiments/jobs/checkpoints?experiment_name=e")
     one("GET", "/experiments/metrics?experiment_name=e")

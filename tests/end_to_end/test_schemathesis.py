@@ -36,7 +36,7 @@ OF_CREDENTIALS = "^/api/v1/(tokens/|sign-ins/|organisations/.*/members/|users/me
 
 
 def inhabited(arena: arena_core.Arena, organisation: str, folder: Path):
-    """Return a manager's token and a live agent of an organisation that has things."""
+    """Return a manager's token, a live agent and a pipeline of an organisation."""
     caller = arena_core.Caller(OrganisationId(organisation), LIBRARY, Role.MANAGER)
     use = arena.on_behalf_of(caller)
     project = use.projects.create("p", kind="classic")
@@ -53,11 +53,20 @@ def inhabited(arena: arena_core.Arena, organisation: str, folder: Path):
     agent = use.agents.create("a", experiment.id, checkpoint=arena_core.final())
     use.agents.connect(agent.id)
     live = use.agents.wait(agent.id, timeout_s=30)
+    lab = use.projects.create("l", kind="advanced")
+    drafts = [
+        use.experiments.create(lab.id, name=f"d{number}", algorithm="PPO")
+        for number in range(2)
+    ]
+    made = use.pipelines.create(lab.id, name="line")
+    line = use.pipelines.insert_stage(
+        made.id, type="experiment", experiment_id=drafts[0].id
+    )
     issued = use.tokens.issue(name="t", user=f"{organisation}-ada", role="manager")
-    return issued.token, live
+    return issued.token, live, line
 
 
-def _configuration(folder: Path, tokens: dict[str, str], live, head: int) -> Path:
+def _configuration(folder: Path, tokens: dict[str, str], live, line, head: int) -> Path:
     bearers = [
         {
             "name": name,
@@ -68,9 +77,11 @@ def _configuration(folder: Path, tokens: dict[str, str], live, head: int) -> Pat
     (folder / "auth.json").write_text(json.dumps({"auth": bearers}))
     known = {
         "as_of": [str(head)],
-        "project_id": [str(live.project_id)],
+        "project_id": [str(live.project_id), str(line.project_id)],
         "experiment_id": [str(live.experiment_id)],
         "agent_id": [str(live.id)],
+        "pipeline_id": [str(line.id)],
+        "stage_id": [str(line.stages[0].id)],
         "deployment_id": [str(live.deployment.id)],
         "organisation_id": ["default"],
         "experiment_name": ["e"],
@@ -113,11 +124,11 @@ def test_the_api_does_what_its_description_says(tmp_path):
     with arena_core.open(
         tmp_path / "arena.db", probe_interval_s=0, failed_auth_rate=0
     ) as arena:
-        ours, live = inhabited(arena, "default", folder)
-        theirs, _ = inhabited(arena, "rivals", folder)
+        ours, live, line = inhabited(arena, "default", folder)
+        theirs, *_ = inhabited(arena, "rivals", folder)
         tokens = {"ours": ours, "theirs": theirs}
         head = arena.application.core.store.head()
-        configuration = _configuration(tmp_path, tokens, live, head)
+        configuration = _configuration(tmp_path, tokens, live, line, head)
         server = Server(build_app(arena), listen("127.0.0.1", 0))
         with server.in_background() as url:
             tried = subprocess.run(

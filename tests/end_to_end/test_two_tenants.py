@@ -123,6 +123,18 @@ def _agent(tenant: Tenant) -> dict:
     }
 
 
+def _pipeline(tenant: Tenant) -> dict:
+    return {"project_id": tenant.some("lab"), "name": NAMES[tenant.clock % 2]}
+
+
+def _draft(tenant: Tenant) -> dict:
+    return {**_experiment(tenant), "project_id": tenant.some("lab")}
+
+
+def _stage(tenant: Tenant) -> dict:
+    return {"type": "experiment", "experiment_id": tenant.some("draft")}
+
+
 def _at(path: str) -> Callable[[Tenant], str]:
     """Return an address, with ids of things that the tenant has."""
     return lambda tenant: (
@@ -160,6 +172,23 @@ STEPS = (
     Step("GET", _at("/agents/{agent}")),
     Step("GET", _at("/agents/{agent}/access")),
     Step("GET", _at("/agents/sources?kind=classic")),
+    Step("POST", _at("/projects"), lambda _: {"name": "lab", "kind": "advanced"},
+         "lab"),
+    Step("POST", _at("/experiments"), _draft, "draft"),
+    Step("POST", _at("/pipelines"), _pipeline, "pipeline"),
+    Step("POST", _at("/pipelines/{pipeline}/stages"), _stage),
+    Step("PATCH", _at("/pipelines/{pipeline}"), lambda _: {"name": "renamed"}),
+    Step("POST", _at("/pipelines/{pipeline}/duplicate"), lambda _: {}, "pipeline"),
+    Step("GET", _at("/pipelines")),
+    Step("GET", _at("/pipelines?name=p")),
+    Step("GET", _at("/pipelines/{pipeline}")),
+    Step("GET", _at("/pipelines/{pipeline}/candidates")),
+    Step("GET", _at("/pipelines/{pipeline}/graph.svg")),
+    Step("POST", _at("/experiments/{draft}/duplicate"), lambda _: {}, "draft"),
+    Step("POST", _at("/experiments/{draft}/train"), lambda _: {}),
+    Step("GET", _at("/experiments/{draft}/log")),
+    Step("GET", _at("/experiments/{experiment}/metrics?format=csv")),
+    Step("DELETE", _at("/pipelines/{pipeline}")),
     Step("GET", _at("/tokens")),
     Step("POST", _at("/tokens"), lambda _: {"name": "k", "kind": "org"}, "token"),
     Step("POST", _at("/tokens/{token}/rotate"), lambda _: {}),

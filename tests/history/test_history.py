@@ -18,8 +18,10 @@ from arena_core.domain import (
     experiment,
     keyed_request,
     organisation,
+    pipeline,
     project,
     sign_in,
+    stage,
     user,
 )
 from arena_core.domain.errors import UnknownEvent
@@ -28,6 +30,8 @@ BODIES = sorted((Path(__file__).parent / "bodies").glob("*.json"))
 MODULES = (
     project,
     experiment,
+    pipeline,
+    stage,
     checkpoint_import,
     agent,
     deployment,
@@ -48,8 +52,11 @@ experiment.drafted@1 ExperimentDrafted
 experiment.configured@1 ExperimentConfigured
 experiment.renamed@1 ExperimentRenamed
 experiment.checkpoint_written@1 CheckpointWritten
+experiment.checkpoint_written@2 CheckpointWritten
 experiment.checkpoint_deleted@1 CheckpointDeleted
 experiment.training_requested@1 TrainingRequested
+experiment.training_requested@2 TrainingRequested
+experiment.training_claimed@1 TrainingClaimed
 experiment.training_started@1 TrainingStarted
 experiment.stop_requested@1 StopRequested
 experiment.training_stopped@1 TrainingStopped
@@ -114,6 +121,26 @@ sign_in.approved@1 SignInApproved
 sign_in.denied@1 SignInDenied
 sign_in.redeemed@1 SignInRedeemed
 sign_in.signed_out@1 SignedOut
+pipeline.created@1 PipelineCreated
+pipeline.duplicated@1 PipelineDuplicated
+pipeline.renamed@1 PipelineRenamed
+pipeline.described@1 PipelineDescribed
+pipeline.stage_inserted@1 StageInserted
+pipeline.stage_moved@1 StageMoved
+pipeline.stage_edited@1 StageEdited
+pipeline.stage_removed@1 StageRemoved
+pipeline.deleted@1 PipelineDeleted
+stage.triggered@1 StageTriggered
+stage.checkpoint_consumed@1 CheckpointConsumed
+stage.condition_checked@1 ConditionChecked
+stage.approval_requested@1 ApprovalRequested
+stage.approved@1 StageApproved
+stage.started@1 StageStarted
+stage.attempt_failed@1 AttemptFailed
+stage.stop_requested@1 StageStopRequested
+stage.succeeded@1 StageSucceeded
+stage.failed@1 StageFailed
+stage.stopped@1 StageStopped
 """
 CLASSES = dict(line.split() for line in STORED.split("\n") if line)
 

@@ -43,6 +43,8 @@ MINUTE = timedelta(minutes=1)
 LEASE = 2 * MINUTE
 IDS = (UUID(int=1), UUID(int=2))
 DIGESTS = (Digest("a" * 64), Digest("b" * 64))
+ELSEWHERE = Digest("c" * 64)
+"""Of a checkpoint of another experiment."""
 GYM = Source(SourceKind.GYM, "CartPole-v1")
 POOLS: Mapping[Any, Sequence[Any]] = {
     str: ("one", " two ", " "),
@@ -73,6 +75,18 @@ POOLS: Mapping[Any, Sequence[Any]] = {
         experiment.ConfigureExperiment(),
         experiment.ConfigureExperiment(algorithm="DQN"),
         experiment.ConfigureExperiment(recipe="train.py", family=Family.RL),
+    ),
+    experiment.Beginning: (
+        experiment.Beginning(),
+        experiment.Beginning(DIGESTS[0], DIGESTS[1], 1),
+    ),
+    experiment.RequestTraining: (
+        experiment.RequestTraining(),
+        experiment.RequestTraining(1),
+        experiment.RequestTraining(2, 2),
+        experiment.RequestTraining(1, resume_digest=ELSEWHERE, resume_of=IDS[0]),
+        experiment.RequestTraining(stage=IDS[1]),
+        experiment.RequestTraining(1, stage=IDS[1]),
     ),
     experiment.Setup: (
         experiment.Setup("PPO", Family.RL, GYM),

@@ -69,6 +69,11 @@ NAMED = {
         ("error_rate", "mask_violation_rate", "action_shift"), st.floats(0, 1)
     ),
     "slow_seconds": st.floats(0, 1e9),
+    "seed": st.none() | st.integers(0, 2**31 - 1),
+    "most": st.integers(0, 20),
+    "first_wait_s": st.floats(0, 3600),
+    "time_limit_s": st.none() | st.floats(1, 3600),
+    "better_than_live": st.just(value=True),
 }
 """Fields that may hold less than their type says."""
 
@@ -79,7 +84,9 @@ def instances(cls):
     for field in attrs.fields(cls):
         if field.name in NAMED:
             fields[field.name] = NAMED[field.name]
-        elif field.converter is not None or field.name == "reason":
+        elif field.name == "reason" or (
+            field.converter is not None and hints[field.name] in (str, str | None)
+        ):
             fields[field.name] = printable.filter(
                 lambda name: 0 < len(name.strip()) < 200
             )

@@ -111,7 +111,7 @@ def test_an_experiment_that_is_not_there_is_not_deployed(scene, name):
 def test_of_several_experiments_the_one_that_changed_last_is_deployed(scene):
     first, second = scene.experiment(), scene.experiment()
     assert deploy(scene).agent.experiment_id == second.id
-    scene.use.training.request(first.id)
+    scene.use.training.train(first.id)
     assert scene.use.experiments.look_up(" ppo").id == first.id
     scene.use.deployments.deploy("ppo")
     assert {a.experiment_id for a in scene.use.agents.list()} == {first.id, second.id}

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -15,6 +15,7 @@ from arena_core.domain.errors import (
 )
 from arena_core.domain.experiment import (
     AcknowledgeStop,
+    Beginning,
     CheckpointDeleted,
     CheckpointWritten,
     ConfigureExperiment,
@@ -36,6 +37,7 @@ from arena_core.domain.experiment import (
     StartTraining,
     Status,
     StopRequested,
+    TrainingClaimed,
     TrainingFailed,
     TrainingRequested,
     TrainingStarted,
@@ -43,7 +45,7 @@ from arena_core.domain.experiment import (
     TrainingSucceeded,
     Written,
 )
-from arena_core.domain.ids import Digest, ExperimentId, ProjectId
+from arena_core.domain.ids import Digest, ExperimentId, ProjectId, WorkerId
 from arena_core.domain.values import Family, Source, SourceKind
 from unit.spec import Spec
 
@@ -58,10 +60,13 @@ OTHER_SETUP = but(SETUP, algorithm="DQN")
 CONFIGURE = ConfigureExperiment(algorithm="DQN")
 
 DRAFTED = ExperimentDrafted(ID, PROJECT, "first", SETUP)
-AT_10 = CheckpointWritten(10, A, 4096, NOW)
-AT_20 = CheckpointWritten(20, B, 4097, NOW)
-REQUESTED = TrainingRequested(None, None, None)
-RESUMED = TrainingRequested(10, A, None)
+AT_10 = CheckpointWritten(10, A, 4096, NOW, None)
+AT_20 = CheckpointWritten(20, B, 4097, NOW, None)
+ANEW = Beginning()
+REQUESTED = TrainingRequested(None, None, None, ANEW, None, None)
+RESUMED = TrainingRequested(10, A, None, ANEW, None, None)
+WORKER = WorkerId(UUID(int=3))
+CLAIMED = TrainingClaimed(WORKER, NOW + timedelta(hours=1), 1, None)
 STARTED = TrainingStarted()
 STOP_REQUESTED = StopRequested()
 STOPPED = TrainingStopped()
@@ -71,19 +76,20 @@ DELETED = ExperimentDeleted()
 
 TRAIN = RequestTraining()
 RESUME = RequestTraining(resume_step=10)
-START = StartTraining()
+START = StartTraining(WORKER, 1)
 STOP = RequestStop()
-FINISH = FinishTraining()
-ACKNOWLEDGE = AcknowledgeStop()
-FAIL = FailTraining("out of memory")
+FINISH = FinishTraining(WORKER, 1)
+ACKNOWLEDGE = AcknowledgeStop(WORKER, 1)
+FAIL = FailTraining(WORKER, 1, "out of memory")
 DELETE = DeleteExperiment()
 COMMANDS = (TRAIN, RESUME, START, STOP, FINISH, ACKNOWLEDGE, FAIL, DELETE)
 
 DRAFT = (DRAFTED, AT_10)
-RUNNING = (*DRAFT, REQUESTED, STARTED)
+PENDING = (*DRAFT, REQUESTED, CLAIMED)
+RUNNING = (*PENDING, STARTED)
 IN = {
     Status.DRAFT: DRAFT,
-    Status.PENDING: (*DRAFT, REQUESTED),
+    Status.PENDING: PENDING,
     Status.RUNNING: RUNNING,
     Status.STOPPING: (*RUNNING, STOP_REQUESTED),
     Status.STOPPED: (*RUNNING, STOP_REQUESTED, STOPPED),
@@ -92,8 +98,7 @@ IN = {
 }
 POSSIBLE = {
     Status.DRAFT: {TRAIN: [REQUESTED], DELETE: [DELETED]},
-    # Nobody has begun, so nobody has to say that they have stopped.
-    Status.PENDING: {START: [STARTED], STOP: [STOP_REQUESTED, STOPPED], FAIL: [FAILED]},
+    Status.PENDING: {START: [STARTED], STOP: [STOP_REQUESTED], FAIL: [FAILED]},
     Status.RUNNING: {FINISH: [SUCCEEDED], STOP: [STOP_REQUESTED], FAIL: [FAILED]},
     Status.STOPPING: {ACKNOWLEDGE: [STOPPED], FAIL: [FAILED]},
     Status.STOPPED: {TRAIN: [REQUESTED], RESUME: [RESUMED], DELETE: [DELETED]},
@@ -155,12 +160,24 @@ def test_rule_06_training_needs_an_algorithm():
         Setup(" ", Family.RL)
 
 
+@pytest.mark.parametrize(
+    "mistake", [{"source": "CartPole-v1"}, {"base_model": 5}, {"recipe": ["python"]}]
+)
+def test_a_set_up_of_wrong_types_cannot_even_be_said(mistake):
+    [field] = mistake
+    with pytest.raises(Rejected, match=f"The {field} has a wrong type") as caught:
+        but(SETUP, **mistake)
+    assert caught.value.field == field
+
+
 def test_a_limit_of_steps_is_kept_with_the_request():
     train = RequestTraining(max_steps=500)
-    spec.given(*DRAFT).when(train).then(TrainingRequested(None, None, 500))
+    spec.given(*DRAFT).when(train).then(
+        TrainingRequested(None, None, 500, ANEW, None, None)
+    )
     resume = RequestTraining(10, 500)
     given = spec.given(*IN[Status.STOPPED])
-    given.when(resume).then(TrainingRequested(10, A, 500))
+    given.when(resume).then(TrainingRequested(10, A, 500, ANEW, None, None))
     with pytest.raises(Rejected, match="max_steps"):
         RequestTraining(max_steps=-1)
 
@@ -175,7 +192,9 @@ def test_rule_07_a_stop_ends_in_stopped_or_failed():
 
 
 def test_rule_07_a_stop_of_what_nobody_has_begun_ends_at_once():
-    stopped = spec.given(*IN[Status.PENDING], STOP_REQUESTED, STOPPED).state
+    waiting = (*DRAFT, REQUESTED)
+    spec.given(*waiting).when(STOP).then(STOP_REQUESTED, STOPPED)
+    stopped = spec.given(*waiting, STOP_REQUESTED, STOPPED).state
     assert stopped.status is Status.STOPPED
 
 
@@ -284,7 +303,8 @@ def test_a_checkpoint_is_recorded_in_every_status_with_the_time(status):
 
 
 def test_rule_12_a_checkpoint_holds_no_scores():
-    assert set(fields_dict(Written)) == {"step", "digest", "size_bytes", "written_at"}
+    kept = {"step", "digest", "size_bytes", "written_at", "training"}
+    assert set(fields_dict(Written)) == kept
 
 
 def test_recording_a_checkpoint_twice_changes_nothing():
@@ -297,7 +317,7 @@ def test_a_step_has_one_checkpoint():
 
 
 def test_one_checkpoint_may_stand_at_two_steps():
-    again = CheckpointWritten(20, A, 4096, NOW)
+    again = CheckpointWritten(20, A, 4096, NOW, None)
     spec.given(*DRAFT).when(RecordCheckpoint(20, A, 4096)).then(again)
     state = spec.given(*DRAFT, again, CheckpointDeleted(10, A)).state
     assert state.checkpoints == (Written(20, A, 4096, NOW),)
@@ -324,7 +344,7 @@ def test_rule_15_a_checkpoint_can_be_deleted_by_its_step():
 
 def test_a_step_is_free_again_once_its_checkpoint_is_deleted():
     given = spec.given(*DRAFT, CheckpointDeleted(10, A))
-    given.when(RecordCheckpoint(10, B, 1)).then(CheckpointWritten(10, B, 1, NOW))
+    given.when(RecordCheckpoint(10, B, 1)).then(CheckpointWritten(10, B, 1, NOW, None))
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING, Status.STOPPING])

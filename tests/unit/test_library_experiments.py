@@ -20,7 +20,7 @@ def _impatient(monkeypatch):
 def opened(store="memory:", **settings):
     arena = arena_core.open(store, **settings)
     converter = Converter()
-    arena.supervisor._importer._convert = converter
+    arena.supervisor._beside["importer"]._convert = converter
     return arena, converter
 
 
@@ -33,7 +33,7 @@ def arena():
 
 @pytest.fixture
 def converter(arena):
-    return arena.supervisor._importer._convert
+    return arena.supervisor._beside["importer"]._convert
 
 
 @pytest.fixture

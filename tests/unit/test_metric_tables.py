@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_core import MetricPoint
-from arena_core.application.metric_tables import as_csv, names_of
+from arena_core.application.metric_tables import as_csv, names_of, table, written
 from arena_core.domain.errors import Rejected
 from unit.spec import assert_plain
 
@@ -49,6 +49,40 @@ def test_no_more_rows_come_than_are_asked_for():
 def test_no_more_rows_come_than_anybody_may_have(monkeypatch):
     monkeypatch.setattr("arena_core.application.metric_tables.MOST_ROWS", 2)
     assert len(rows(as_csv(POINTS, rows=10**9))) == 3
+
+
+def test_a_table_says_where_the_rest_of_it_begins():
+    first = table(POINTS, rows=2)
+    assert first.columns == ["step", "fitness", "score"]
+    assert first.rows == [[10, 2.5, 1.0], [20, None, -1e-7]]
+    assert first.next_after_step == 20
+    rest = table(POINTS, rows=2, after_step=first.next_after_step)
+    assert (rest.rows, rest.next_after_step) == ([[30, 4.0, None]], None)
+    assert table(POINTS, rows=3).next_after_step is None
+
+
+@given(
+    st.lists(
+        st.builds(
+            MetricPoint,
+            step=st.integers(0, 9),
+            name=st.sampled_from("abc"),
+            value=st.floats(-9, 9),
+        ),
+        unique_by=lambda point: (point.step, point.name),
+    ),
+    st.integers(1, 4),
+)
+def test_the_parts_of_a_table_are_the_whole(points, size):
+    points = sorted(points, key=lambda point: (point.step, point.name))
+    whole, found, after = table(points), [], -1
+    while after is not None:
+        part = table(points, rows=size, after_step=after)
+        assert part.columns == whole.columns
+        found += part.rows
+        after = part.next_after_step
+    assert found == whole.rows
+    assert written(whole) == as_csv(points)
 
 
 def test_nothing_measured_is_a_table_without_rows():

@@ -1,6 +1,8 @@
 """Rules 2, 4, 13 and 15: what belongs to whom, and what outlives what."""
 
 import inspect
+from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
@@ -14,6 +16,7 @@ from arena_core.application.identity import authenticate
 from arena_core.application.imports import Imports, ordered
 from arena_core.application.invitations import Invitations
 from arena_core.application.organisations import Organisations
+from arena_core.application.pipelines import Pipelines
 from arena_core.application.projects import Projects
 from arena_core.application.tokens import Tokens
 from arena_core.application.training import Training
@@ -21,6 +24,7 @@ from arena_core.application.users import Users
 from arena_core.domain import experiment
 from arena_core.domain.errors import Conflict, NotFound, Rejected, Unauthenticated
 from arena_core.domain.experiment import Status
+from arena_core.domain.ids import WorkerId
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.app import CONTROL_PLANE
 from unit.scenes import ANN, CARTPOLE, CONTEXT, MANAGER, STRANGER, key_of
@@ -29,7 +33,7 @@ GROUPS = {
     "projects": Projects, "experiments": Experiments, "imports": Imports,
     "agents": Agents, "tokens": Tokens, "audit": Audit, "users": Users,
     "organisations": Organisations, "invitations": Invitations,
-    "training": Training, "deployments": Deployments,
+    "training": Training, "deployments": Deployments, "pipelines": Pipelines,
 }  # fmt: skip
 OF_ONES_OWN = {
     "projects.create", "tokens.issue", "users.me", "users.edit",
@@ -76,9 +80,47 @@ BY_ID = {
     "training.submit": lambda use, there: use.training.submit(
         there.project, name="x", setup=setup(algorithm="PPO", source=CARTPOLE)
     ),
-    "training.request": lambda use, there: use.training.request(there.experiment),
+    "training.train": lambda use, there: use.training.train(there.experiment),
     "training.stop": lambda use, there: use.training.stop(there.experiment),
     "training.resume": lambda use, there: use.training.resume(there.experiment),
+    "training.resume_as": lambda use, there: use.training.resume_as(
+        there.experiment, name="x", checkpoint=best()
+    ),
+    "training.duplicate": lambda use, there: use.training.duplicate(there.experiment),
+    "training.log": lambda use, there: use.training.log(there.experiment),
+    "training.latest": lambda use, there: use.training.latest(there.experiment),
+    "training.settled": lambda use, there: use.training.settled(there.experiment),
+    "training.wait": lambda use, there: use.training.wait(
+        there.experiment, timeout_s=0
+    ),
+    "pipelines.create": lambda use, there: use.pipelines.create(there.lab, name="x"),
+    "pipelines.get": lambda use, there: use.pipelines.get(there.pipeline),
+    "pipelines.look_up": lambda use, _: use.pipelines.look_up("line"),
+    "pipelines.edit": lambda use, there: use.pipelines.edit(there.pipeline, name="x"),
+    "pipelines.duplicate": lambda use, there: use.pipelines.duplicate(there.pipeline),
+    "pipelines.delete": lambda use, there: use.pipelines.delete(there.pipeline),
+    "pipelines.insert_stage": lambda use, there: use.pipelines.insert_stage(
+        there.pipeline, type="deployment"
+    ),
+    "pipelines.edit_stage": lambda use, there: use.pipelines.edit_stage(
+        *there.stage, approval=True
+    ),
+    "pipelines.move_stage": lambda use, there: use.pipelines.move_stage(
+        *there.stage, 1
+    ),
+    "pipelines.remove_stage": lambda use, there: use.pipelines.remove_stage(
+        *there.stage
+    ),
+    "pipelines.candidates": lambda use, there: use.pipelines.candidates(there.pipeline),
+    "pipelines.trigger": lambda use, there: use.pipelines.trigger(*there.stage),
+    "pipelines.retry": lambda use, there: use.pipelines.retry(*there.stage),
+    "pipelines.stop": lambda use, there: use.pipelines.stop(*there.stage),
+    "pipelines.approve": lambda use, there: use.pipelines.approve(*there.stage),
+    "pipelines.reject": lambda use, there: use.pipelines.reject(*there.stage),
+    "pipelines.runs": lambda use, there: use.pipelines.runs(*there.stage),
+    "pipelines.wait": lambda use, there: use.pipelines.wait(
+        there.pipeline, timeout_s=0
+    ),
     "imports.request": lambda use, there: use.imports.request(
         there.experiment, there.file, ordered(format="sb3", step=1)
     ),
@@ -130,6 +172,10 @@ LISTS = {
         *use.experiments.list(),
         *use.experiments.list(project_id=there.project),
     ],
+    "pipelines.list": lambda use, _: [
+        *use.pipelines.list(),
+        *use.pipelines.list(name="line"),
+    ],
     "agents.sources": lambda use, _: use.agents.sources("classic"),
     "agents.list": lambda use, there: [
         *use.agents.list(),
@@ -172,6 +218,13 @@ class There:
         self.bundle = scene.bundle()
         self.file = self.bundle / "checkpoint.json"
         order = ordered(format="sb3", step=1)
+        self.lab = scene.use.projects.create("lab", kind="advanced").id
+        draft = scene.experiment(project=self.lab, scores={}, name="draft")
+        self.pipeline = scene.use.pipelines.create(self.lab, name="line").id
+        line = scene.use.pipelines.insert_stage(
+            self.pipeline, type="experiment", experiment_id=draft.id
+        )
+        self.stage = self.pipeline, line.stages[0].id
         self.import_ = scene.use.imports.request(self.experiment, self.file, order).id
 
 
@@ -225,9 +278,12 @@ def test_rule_02_a_token_speaks_for_its_own_organisation_only(scene):
         assert authenticate(core, issued.token).organisation == caller.organisation
 
 
+ABOUT_AGENTS = ("/api/v1/agents", "/api/v1/experiments", "/api/v1/pipelines")
+
+
 def test_rule_03_nothing_about_agents_is_for_managers_only():
     for endpoint in CONTROL_PLANE:
-        if endpoint.path.startswith(("/api/v1/agents", "/api/v1/experiments")):
+        if endpoint.path.startswith(ABOUT_AGENTS):
             assert Role.MEMBER.covers(endpoint.needs), endpoint
 
 
@@ -262,19 +318,26 @@ def test_rule_04_what_a_removed_member_made_stays_with_the_managers(scene):
     assert by_whom[-1] == "user:eve"
 
 
+TRAINER = WorkerId(UUID(int=77))
+ASKED = [
+    experiment.RequestTraining(),
+    experiment.ClaimTraining(TRAINER, datetime(2100, 1, 1, tzinfo=UTC)),
+]
 TRAINING = {
     Status.DRAFT: [],
-    Status.PENDING: [experiment.RequestTraining()],
-    Status.RUNNING: [experiment.RequestTraining(), experiment.StartTraining()],
-    Status.STOPPING: [
-        experiment.RequestTraining(),
-        experiment.StartTraining(),
-        experiment.RequestStop(),
-    ],
-    Status.FAILED: [experiment.RequestTraining(), experiment.FailTraining("broken")],
+    Status.PENDING: ASKED,
+    Status.RUNNING: [*ASKED, experiment.StartTraining(TRAINER, 1)],
+    Status.FAILED: [*ASKED, experiment.FailTraining(TRAINER, 1, "broken")],
 }
-TRAINING[Status.STOPPED] = [*TRAINING[Status.STOPPING], experiment.AcknowledgeStop()]
-TRAINING[Status.SUCCEEDED] = [*TRAINING[Status.RUNNING], experiment.FinishTraining()]
+TRAINING[Status.STOPPING] = [*TRAINING[Status.RUNNING], experiment.RequestStop()]
+TRAINING[Status.STOPPED] = [
+    *TRAINING[Status.STOPPING],
+    experiment.AcknowledgeStop(TRAINER, 1),
+]
+TRAINING[Status.SUCCEEDED] = [
+    *TRAINING[Status.RUNNING],
+    experiment.FinishTraining(TRAINER, 1),
+]
 
 
 @pytest.mark.parametrize("status", Status)

@@ -1,6 +1,7 @@
 """Settings: read from the environment once, and refused where they make no sense."""
 
 import math
+from pathlib import Path
 
 import pytest
 from attrs import evolve, fields
@@ -9,7 +10,8 @@ from arena_core.domain.errors import Rejected
 from arena_core.entrypoints.settings import Settings
 
 WHOLE = ["threads", "max_body_bytes", "max_upload_bytes", "deadline_ms",
-         "max_deadline_ms", "workers", "max_streams"]  # fmt: skip
+         "max_deadline_ms", "workers", "max_streams", "trainings", "max_log_bytes",
+         "max_training_bytes", "max_training_memory_bytes"]  # fmt: skip
 WORD = "swordfish"
 NUMBERS = [
     "rate_limit",
@@ -17,6 +19,7 @@ NUMBERS = [
     "keep_warm_s",
     "probe_interval_s",
     "failed_auth_rate",
+    "training_time_limit_s",
 ]
 
 
@@ -76,7 +79,12 @@ def test_only_what_can_be_switched_off_may_be_0():
     assert of(ARENA_PROBE_INTERVAL_S="0").probe_interval_s == 0
     assert of(ARENA_KEEP_WARM_S="0").keep_warm_s == 0
     assert of(ARENA_FAILED_AUTH_RATE="0").failed_auth_rate == 0
-    for name in ("rate_limit", "body_timeout_s", "episode_idle_s"):
+    for name in (
+        "rate_limit",
+        "body_timeout_s",
+        "episode_idle_s",
+        "training_time_limit_s",
+    ):
         with pytest.raises(Rejected, match=f"^{name} must be a number above 0"):
             of(**{variable(name): "0"})
 
@@ -98,6 +106,23 @@ def test_the_latest_deadline_is_not_before_the_usual_one():
     with pytest.raises(Rejected, match="below the deadline_ms of 60001") as refused:
         of(ARENA_DEADLINE_MS="60001")
     assert refused.value.field == "max_deadline_ms"
+
+
+def test_what_trains_is_kept_beside_the_store_unless_said_otherwise():
+    given = Settings("/var/arena.db")
+    assert given.runs_folder == Path("/var/arena.db.runs")
+    assert given.datasets_folder == Path("/var/arena.db.datasets")
+    said = of(ARENA_STORE="/var/arena.db", ARENA_RUNS="/runs", ARENA_DATASETS="/data")
+    assert (said.runs_folder, said.datasets_folder) == (Path("/runs"), Path("/data"))
+    assert (of().runs_folder, of().datasets_folder) == (None, None)
+
+
+def test_programs_and_another_interpreter_are_only_used_if_it_is_said():
+    assert (of().allow_commands, of().agilerl_python) == (False, None)
+    said = of(ARENA_ALLOW_COMMANDS="1", ARENA_AGILERL_PYTHON="/rl/bin/python")
+    assert (said.allow_commands, said.agilerl_python) == (True, Path("/rl/bin/python"))
+    with pytest.raises(Rejected, match="must be 0 or 1"):
+        of(ARENA_ALLOW_COMMANDS="yes")
 
 
 def test_the_secrets_are_not_shown():

@@ -16,6 +16,7 @@ from arena_core.adapters.rows.memory import MemoryRowStore
 from arena_core.adapters.runtimes.onnx import OnnxLoader
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.adapters.telemetry.memory import MemoryScoreboard
+from arena_core.adapters.trainers.memory import MemoryTrainer
 from arena_core.application.agreement import Agreement
 from arena_core.application.conversion import Format, Options, Report
 from arena_core.application.handling import Handler
@@ -30,6 +31,7 @@ from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
 from arena_core.application.tallies import LogTally
 from arena_core.application.telemetry import Telemetry
+from arena_core.application.training_loop import TrainingLoop
 from arena_core.application.use_cases import Application, UseCases
 from arena_core.application.views import Views
 from arena_core.domain.ids import WorkerId
@@ -108,6 +110,8 @@ class World:
     blobs: MemoryBlobStore = field(factory=MemoryBlobStore)
     presence: MemoryPresence = field(factory=MemoryPresence)
     keys: DeploymentKeys = DeploymentKeys(b"master")  # noqa: RUF009 -- frozen
+    trainer: MemoryTrainer = field(factory=lambda: MemoryTrainer({}))
+    """Where all trainings run: it outlives every worker."""
     agree: bool = False
     """Whether workers look at what the others have done, and wait for it."""
     monotonic_s: float = 0.0
@@ -141,6 +145,7 @@ class Worker:
     importer: Importer = field(init=False)
     registry: Registry = field(init=False)
     supervisor: Supervisor = field(init=False)
+    trainings: TrainingLoop = field(init=False)
 
     def __attrs_post_init__(self):
         world = self.world
@@ -156,6 +161,7 @@ class Worker:
             agreement=Agreement(self.id, world.presence if world.agree else None),
             master=MasterSecret(bytes(32)),
             signer=JsonWebTokens(bytes(32)),
+            trainer=world.trainer,
         )
         self.registry = Registry(
             world.keys,
@@ -166,13 +172,16 @@ class Worker:
         self.importer = Importer(
             self.core, world.presence, self.converter, self.id, self.progress
         )
+        self.trainings = TrainingLoop(
+            self.core, world.presence, world.trainer, self.id, most=2
+        )
         self.supervisor = Supervisor(
             self.core,
             self.registry,
             world.presence,
             self.loader.runtimes,
             self.id,
-            importer=self.importer,
+            beside={"importer": self.importer},
         )
 
     @property
@@ -209,6 +218,11 @@ class Worker:
         """Pass over the imports."""
         for _ in range(times):
             self.importer.reconcile()
+
+    def train(self, times: int = 1) -> None:
+        """Pass over the trainings."""
+        for _ in range(times):
+            self.trainings.reconcile()
 
     def serves(self, agent) -> bool:
         return self.registry.live(key_of(agent)) is not None

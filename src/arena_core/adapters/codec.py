@@ -23,7 +23,7 @@ from arena_core.domain import (
     pipeline,
     project,
     sign_in,
-    stage,
+    stage_events,
     stage_run,
     swap,
     user,
@@ -135,8 +135,8 @@ def _only_uploaded_or_imported(body: Body) -> Body:
 
 def _began_with_nothing_of_others(body: Body) -> Body:
     """There were neither pipelines nor decoders, and nobody was told a seed."""
-    beginning = {"weights": None, "decoder": None, "seed": 0}
-    return {**body, "beginning": beginning, "stage": None}
+    beginning = {"weights": None, "decoder": None, "seed": None}
+    return {**body, "beginning": beginning, "stage": None, "resume_of": None}
 
 
 CATALOGUE = Catalogue(
@@ -175,17 +175,17 @@ CATALOGUE = Catalogue(
         EventType("pipeline.stage_edited", pipeline.StageEdited),
         EventType("pipeline.stage_removed", pipeline.StageRemoved),
         EventType("pipeline.deleted", pipeline.PipelineDeleted),
-        EventType("stage.triggered", stage.StageTriggered),
-        EventType("stage.checkpoint_consumed", stage.CheckpointConsumed),
+        EventType("stage.triggered", stage_events.StageTriggered),
+        EventType("stage.checkpoint_consumed", stage_events.CheckpointConsumed),
         EventType("stage.condition_checked", stage_run.ConditionChecked),
-        EventType("stage.approval_requested", stage.ApprovalRequested),
-        EventType("stage.approved", stage.StageApproved),
-        EventType("stage.started", stage.StageStarted),
-        EventType("stage.attempt_failed", stage.AttemptFailed),
-        EventType("stage.stop_requested", stage.StageStopRequested),
-        EventType("stage.succeeded", stage.StageSucceeded),
-        EventType("stage.failed", stage.StageFailed),
-        EventType("stage.stopped", stage.StageStopped),
+        EventType("stage.approval_requested", stage_events.ApprovalRequested),
+        EventType("stage.approved", stage_events.StageApproved),
+        EventType("stage.started", stage_events.StageStarted),
+        EventType("stage.attempt_failed", stage_events.AttemptFailed),
+        EventType("stage.stop_requested", stage_events.StageStopRequested),
+        EventType("stage.succeeded", stage_events.StageSucceeded),
+        EventType("stage.failed", stage_events.StageFailed),
+        EventType("stage.stopped", stage_events.StageStopped),
         EventType("import.requested", checkpoint_import.ImportRequested),
         EventType("import.claimed", checkpoint_import.ImportClaimed),
         EventType("import.succeeded", checkpoint_import.ImportSucceeded),

@@ -20,8 +20,12 @@ from arena_core.application.resources import (
     experiment_view,
 )
 from arena_core.application.session import ALL, Page, Paging, Session, page
+from arena_core.application.trainer import Pace
+from arena_core.application.triggering import bound_to
+from arena_core.application.trust import require_trust
 from arena_core.domain import checkpoint_import, experiment, project
 from arena_core.domain.algorithms import family_of
+from arena_core.domain.errors import Conflict
 from arena_core.domain.ids import ExperimentId, ProjectId
 from arena_core.domain.values import (
     Family,
@@ -29,6 +33,7 @@ from arena_core.domain.values import (
     Source,
     SourceKind,
     one_of,
+    shown,
 )
 
 
@@ -95,18 +100,17 @@ class Experiments:
         """Draft an experiment in a project.  Raises `NotFound` without the project."""
         self.session.find(project.KIND, project_id)
         experiment_id = ExperimentId(self.session.core.new_id())
+        asked = setup(
+            algorithm=algorithm,
+            family=family,
+            source=source,
+            base_model=base_model,
+            recipe=recipe,
+            config=config,
+        )
+        require_trust(self.session, asked)
         command = experiment.DraftExperiment(
-            experiment_id,
-            ProjectId(project_id),
-            name,
-            setup(
-                algorithm=algorithm,
-                family=family,
-                source=source,
-                base_model=base_model,
-                recipe=recipe,
-                config=config,
-            ),
+            experiment_id, ProjectId(project_id), name, asked
         )
         self.session.execute(
             Change(project, project_id, project.RequireProject()),
@@ -151,7 +155,7 @@ class Experiments:
         config: Mapping[str, Any] | None = None,
     ) -> ExperimentView:
         """Rename, or configure while it is a Draft; None leaves as it is."""
-        self.session.find(experiment.KIND, experiment_id)
+        state = self.session.find(experiment.KIND, experiment_id).state
         configure = experiment.ConfigureExperiment(
             algorithm,
             None if family is None else one_of(Family, family, field="family"),
@@ -160,6 +164,9 @@ class Experiments:
             recipe,
             None if config is None else _text(config),
         )
+        asked = experiment.configured(state.setup, configure)
+        if asked != state.setup:
+            require_trust(self.session, asked)
         commands: list[object] = [configure]
         if name is not None:
             commands.append(experiment.RenameExperiment(name))
@@ -167,8 +174,18 @@ class Experiments:
         return self.get(experiment_id)
 
     def delete(self, experiment_id: UUID) -> None:
-        """Delete the experiment.  Agents made of it keep their checkpoints."""
+        """Delete the experiment.  Agents made of it keep their checkpoints.
+
+        Raises `Conflict` while a stage of a pipeline is bound to it.
+        """
         self.session.find(experiment.KIND, experiment_id)
+        bound = bound_to(self.session, experiment_id)
+        if bound is not None:
+            raise Conflict(
+                "The experiment is bound to a stage of the pipeline "
+                f"{shown(bound.pipeline.name)}: bind another one to it, or remove the "
+                "stage, first."
+            )
         self._execute(experiment_id, experiment.DeleteExperiment())
 
     def add_checkpoint(  # noqa: PLR0913 -- what is known of a checkpoint
@@ -276,7 +293,15 @@ class Experiments:
         ]
 
     def _view(self, row: Row) -> ExperimentView:
-        return experiment_view(row, owner_of(self.session, row))
+        return experiment_view(row, owner_of(self.session, row), self._pace(row))
+
+    def _pace(self, row: Row) -> Pace | None:
+        """Return how far its training is just now, which the log does not say."""
+        state: experiment.Experiment = row.state
+        runs = state.status in (experiment.Status.RUNNING, experiment.Status.STOPPING)
+        if self.session.as_of is not None or state.run_id is None or not runs:
+            return None
+        return self.session.core.trainer.pace(state.run_id)
 
     def _execute(self, experiment_id: UUID, command: object) -> None:
         self.session.execute(Change(experiment, experiment_id, command))

@@ -125,7 +125,7 @@ def frozen_checkpoint(
         decided,
         name,
         naming.description,
-        _origin(state),
+        origin(state),
         checkpoint,
     )
 
@@ -177,7 +177,8 @@ def _kind_by_source(setup: experiment.Setup) -> ProjectKind:
     return ProjectKind.CLASSIC
 
 
-def _origin(state: experiment.Experiment) -> agent.Origin:
+def origin(state: experiment.Experiment) -> agent.Origin:
+    """Return where an agent of the experiment comes from."""
     return agent.Origin(
         state.id,
         state.name,

@@ -40,6 +40,7 @@ LEASE = timedelta(minutes=15)
 MOST_ATTEMPTS = 5
 TRY_AGAIN = timedelta(seconds=10)
 """How long an import waits, times its attempts, when something was not to be had."""
+LOOK_AGAIN_S = 1.0
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -75,6 +76,10 @@ class Importer:
     def stop(self) -> None:
         """End what is being done; it is Pending again.  Safe to call twice."""
         self._stopping.set()
+
+    def look_again_s(self) -> float:
+        """Return how often claims and pauses are looked at while the log is quiet."""
+        return LOOK_AGAIN_S
 
     def reconcile(self) -> None:
         """Look at every import that has not ended, and do what is outstanding.

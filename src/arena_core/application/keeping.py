@@ -10,6 +10,8 @@ from arena_core.application.session import Core
 from arena_core.domain import experiment
 from arena_core.domain.algorithms import is_same
 from arena_core.domain.errors import Rejected
+from arena_core.domain.ids import Digest
+from arena_core.domain.values import Claim
 
 SCORE = "score"
 """The metric that is the training score at its step."""
@@ -29,8 +31,7 @@ def keep(
     `expected`: the digest that it must have.  Raises `Rejected`, `Conflict` or
     `NotFound` if the experiment cannot have it, and nothing of it is kept then.
     """
-    _check(core, folder, state.setup)
-    seen = bundles.listing(folder).digest
+    seen = _seen(core, folder, state.setup)
     if expected not in (None, seen):
         raise Rejected(
             f"The bundle has the digest {seen}, which is not the one that was "
@@ -40,11 +41,21 @@ def keep(
     # A refusal must come before the bundle is kept, so it is provoked here.
     tried = experiment.RecordCheckpoint(step, seen, 0)
     experiment.decide(tried, state, core.clock())
-    digest = core.blobs.put(folder)
-    if digest != seen:
-        raise Rejected("The bundle changed while it was read.", field="path")
-    size_bytes = sum(core.blobs.sizes(digest).values())
-    return experiment.RecordCheckpoint(step, digest, size_bytes)
+    return experiment.RecordCheckpoint(step, seen, _put(core, folder, seen))
+
+
+def keep_trained(
+    core: Core, folder: Path, step: int, setup: experiment.Setup, claim: Claim
+) -> experiment.RecordTrainedCheckpoint:
+    """Put what a training has written into the blob store; return what records it.
+
+    Raises `Rejected` if it is no bundle of such an experiment; nothing is kept then.
+    """
+    seen = _seen(core, folder, setup)
+    size_bytes = _put(core, folder, seen)
+    return experiment.RecordTrainedCheckpoint(
+        claim.worker, claim.number, step, seen, size_bytes
+    )
 
 
 def points(
@@ -56,6 +67,19 @@ def points(
         for name, value in ((SCORE, score), (FITNESS, fitness))
         if value is not None
     ]
+
+
+def _seen(core: Core, folder: Path, setup: experiment.Setup) -> Digest:
+    """Return the digest of a bundle that could be served."""
+    _check(core, folder, setup)
+    return bundles.listing(folder).digest
+
+
+def _put(core: Core, folder: Path, seen: Digest) -> int:
+    """Keep the bundle, unless it is another by now; return its size in bytes."""
+    if core.blobs.put(folder) != seen:
+        raise Rejected("The bundle changed while it was read.", field="path")
+    return sum(core.blobs.sizes(seen).values())
 
 
 def _check(core: Core, folder: Path, setup: experiment.Setup) -> None:

@@ -5,6 +5,8 @@ import io
 from collections.abc import Sequence
 from itertools import groupby, islice
 
+from attrs import frozen
+
 from arena_core.application.ports import MetricPoint
 from arena_core.domain.errors import Rejected
 from arena_core.domain.values import shown
@@ -20,6 +22,47 @@ def names_of(points: Sequence[MetricPoint]) -> list[str]:
     return sorted({point.name for point in points})
 
 
+@frozen
+class MetricTable:
+    """Rows by step: the step first, then a value for each other column."""
+
+    columns: list[str]
+    rows: list[list[int | float | None]]
+    """null: it was not measured at this step."""
+    next_after_step: int | None
+    """Where the rest begins; null: there is none."""
+
+
+def table(
+    points: Sequence[MetricPoint],
+    *,
+    columns: Sequence[str] = (),
+    rows: int = MOST_ROWS,
+    after_step: int = -1,
+) -> MetricTable:
+    """Return `rows` rows at most, of steps above `after_step`.
+
+    `points` come by step.  `columns`: the metrics wanted, none for all of them.
+    Raises `Rejected` for an unknown one.
+    """
+    known = names_of(points)
+    wanted = list(dict.fromkeys(columns)) or known
+    for name in wanted:
+        _check(name, known)
+    chosen = (p for p in points if p.name in wanted and p.step > after_step)
+    limit = min(rows, MOST_ROWS)
+    of_steps = groupby(chosen, key=lambda point: point.step)
+    made: list[list[int | float | None]] = []
+    last = after_step
+    for step, measured in islice(of_steps, limit):
+        values = {point.name: point.value for point in measured}
+        made.append([step, *map(values.get, wanted)])
+        last = step
+    is_cut = bool(made) and next(of_steps, None) is not None
+    after = last if is_cut else None
+    return MetricTable([STEP, *wanted], made, after)
+
+
 def as_csv(
     points: Sequence[MetricPoint], *, columns: Sequence[str] = (), rows: int = MOST_ROWS
 ) -> str:
@@ -28,19 +71,15 @@ def as_csv(
     `points` come by step.  `columns`: the metrics wanted, none for all of them; what
     was not measured at a step stays empty.  Raises `Rejected` for an unknown one.
     """
-    known = names_of(points)
-    wanted = list(dict.fromkeys(columns)) or known
-    for name in wanted:
-        _check(name, known)
+    return written(table(points, columns=columns, rows=rows))
+
+
+def written(shown: MetricTable) -> str:
+    """Return a table as CSV, after a row with the names."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([STEP, *map(_heading, wanted)])
-    of_steps = groupby(
-        (point for point in points if point.name in wanted), key=lambda p: p.step
-    )
-    for step, measured in islice(of_steps, min(rows, MOST_ROWS)):
-        values = {point.name: point.value for point in measured}
-        table.writerow([step, *(values.get(name, "") for name in wanted)])
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_heading, shown.columns))
+    writer.writerows(shown.rows)
     return text.getvalue()
 
 

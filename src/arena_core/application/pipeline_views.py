@@ -27,6 +27,8 @@ class Why(Enum):
     """The checkpoint that it took was deleted, and there is nothing else to take."""
     START = "start"
     """It would begin with something else now."""
+    RULE = "rule"
+    """It takes the other one of best and final now."""
     SOURCE = "source"
     """Another stage is the one before it now."""
     BINDING = "binding"

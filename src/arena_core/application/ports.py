@@ -240,6 +240,15 @@ class MetricPoint:
     value: float = field(converter=float)
 
 
+@frozen
+class NumberedPoint:
+    """A point as it was recorded: a later one may count in its place."""
+
+    number: int
+    """Within its experiment, from 1."""
+    point: MetricPoint
+
+
 class MetricStore(Protocol):
     """Metric points, append-only: of several for one step and name the last counts."""
 
@@ -263,6 +272,16 @@ class MetricStore(Protocol):
         """Return the points, by step and then name.
 
         `up_to`: as they were when the log's head was at this position.
+        """
+        ...
+
+    def since(
+        self, experiment_id: ExperimentId, after: int, *, limit: int
+    ) -> Sequence[NumberedPoint]:
+        """Return what was recorded after number `after`, in the order of recording.
+
+        Numbers grow, and none below one that was seen appears later.  At most `limit`
+        points, but for those that have the number of the last one.
         """
         ...
 

@@ -9,8 +9,9 @@ from arena_core.application.naming import the_project
 from arena_core.application.ownership import owner_of
 from arena_core.application.ports import Row
 from arena_core.application.resources import ProjectView, project_view
+from arena_core.application.restructuring import deletion
 from arena_core.application.session import ALL, Page, Paging, Session, page
-from arena_core.domain import experiment, project
+from arena_core.domain import experiment, pipeline, project
 from arena_core.domain.errors import AlreadyExists
 from arena_core.domain.ids import ProjectId
 from arena_core.domain.values import ProjectKind, one_of, shown
@@ -77,14 +78,16 @@ class Projects:
         return self.get(project_id)
 
     def delete(self, project_id: UUID) -> None:
-        """Delete the project and its experiments, in one transaction.
+        """Delete the project, its pipelines and its experiments, in one transaction.
 
-        Agents stay: their checkpoints are frozen.  Raises `IllegalTransition` while
-        one of the experiments is at work.
+        Agents stay: their checkpoints are frozen.  Raises `Conflict` while one of the
+        experiments or of the stages is at work.
         """
         self.session.find(project.KIND, project_id)
+        pipelines = self.session.query(pipeline.KIND, parent=project_id)
         experiments = self.session.query(experiment.KIND, parent=project_id)
         self.session.execute(
+            *(change for row in pipelines for change in deletion(row)),
             *(
                 Change(experiment, row.id, experiment.DeleteExperiment())
                 for row in experiments

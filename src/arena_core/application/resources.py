@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from arena_core.application.ports import Recorded, Row
 from arena_core.application.progress import Doing
+from arena_core.application.trainer import Pace
 from arena_core.domain import agent as agents
 from arena_core.domain import (
     checkpoint_import,
@@ -48,6 +49,29 @@ class ProjectView:
 
 
 @frozen
+class TrainingView:
+    """The latest training of an experiment: what was asked for, and how far it is."""
+
+    run_id: UUID
+    number: int
+    """Of all trainings of the experiment, from 1."""
+    stage_id: UUID | None
+    """The stage of a pipeline that asked for it."""
+    resume_step: int | None
+    """It goes on from the checkpoint at that step."""
+    step: int | None
+    """As far as is known; None where nothing is."""
+    max_steps: int | None
+    """None: as the recipe's settings say."""
+    steps_per_s: float | None
+    left_s: float | None
+    started_at: datetime | None
+    """These three only while it runs."""
+    seed: int | None
+    """None: as the recipe's settings say."""
+
+
+@frozen
 class ExperimentView:
     id: UUID
     project_id: UUID
@@ -61,6 +85,8 @@ class ExperimentView:
     """The recipe's own settings."""
     status: experiment.Status
     reason: str | None
+    training: TrainingView | None
+    """None: none was ever asked for."""
     owner: str
     """An actor: who made it, or took it over when they were removed."""
     created_at: datetime
@@ -300,7 +326,7 @@ def import_view(row: Row, doing: Doing | None) -> ImportView:
     )
 
 
-def experiment_view(row: Row, owner: str) -> ExperimentView:
+def experiment_view(row: Row, owner: str, pace: Pace | None = None) -> ExperimentView:
     state: experiment.Experiment = row.state
     setup = state.setup
     return ExperimentView(
@@ -315,8 +341,31 @@ def experiment_view(row: Row, owner: str) -> ExperimentView:
         config=msgspec.json.decode(setup.config, type=dict[str, Any]),
         status=state.status,
         reason=state.reason,
+        training=_training_view(state, pace),
         owner=owner,
         created_at=row.created_at,
+    )
+
+
+def _training_view(
+    state: experiment.Experiment, pace: Pace | None
+) -> TrainingView | None:
+    training, run_id = state.training, state.run_id
+    if training is None or run_id is None:
+        return None
+    written = [c.step for c in state.checkpoints if c.training == training.number]
+    reached = max(written, default=training.resume_step)
+    return TrainingView(
+        run_id=run_id,
+        number=training.number,
+        stage_id=training.stage,
+        resume_step=training.resume_step,
+        step=reached if pace is None else pace.step,
+        max_steps=training.max_steps if pace is None else pace.max_steps,
+        steps_per_s=None if pace is None else pace.steps_per_s,
+        left_s=None if pace is None else pace.left_s,
+        started_at=None if pace is None else pace.started_at,
+        seed=training.beginning.seed,
     )
 
 

@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 
 from arena_core.application.agreement import Agreement
 from arena_core.application.attempts import Attempt, Key, Repetition
-from arena_core.application.handling import Change, Handled, Handler
+from arena_core.application.handling import ATTEMPTS, Change, Handled, Handler
 from arena_core.application.keys import MasterSecret
 from arena_core.application.ports import (
     BlobStore,
@@ -24,8 +24,9 @@ from arena_core.application.ports import (
     RowReader,
 )
 from arena_core.application.signing import TokenSigner
+from arena_core.application.trainer import Trainer
 from arena_core.application.views import Views
-from arena_core.domain.errors import NotFound, Rejected
+from arena_core.domain.errors import NotFound, Overtaken, Rejected
 from arena_core.domain.values import Caller, shown
 
 
@@ -46,6 +47,9 @@ class Core:
     agreement: Agreement = field(factory=Agreement.alone)
     master: MasterSecret = field(kw_only=True, repr=False)
     signer: TokenSigner = field(kw_only=True, repr=False)
+    trainer: Trainer = field(kw_only=True, repr=False)
+    allow_commands: bool = field(default=False, kw_only=True)
+    """Whether callers over HTTP may have programs of their own run."""
 
 
 @frozen
@@ -157,6 +161,17 @@ class Session:
         self.attempt.carried_out(handled)
         self.core.views.catch_up()
         return handled
+
+    def execute_anew(
+        self, changes: Callable[[], Sequence[Change]], *, reason: str | None = None
+    ) -> Handled:
+        """Carry out `changes`, decided anew whenever what they hang on has changed."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self.execute(*changes(), reason=reason)
+            except Overtaken:
+                self.core.handler.pause(attempt)
+        return self.execute(*changes(), reason=reason)
 
     def find(self, kind: str, row_id: UUID, *, deleted: bool = False) -> Row:
         """Return the row.  Raises `NotFound` if it is not there for this caller."""

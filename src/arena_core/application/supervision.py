@@ -9,11 +9,11 @@ is known by its presence, so nobody waits for its lease to run out.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from arena_core.application import parity
-from arena_core.application.importing import Importer
 from arena_core.application.loading import Loaded, Runtimes, load
 from arena_core.application.ports import (
     Presence,
@@ -49,6 +49,22 @@ LOOK_AGAIN_S = 1.0
 """How often presences and leases are looked at while the log is quiet."""
 
 
+class Beside(Protocol):
+    """Something else that a process does, whose passes look at states, not at news."""
+
+    def reconcile(self) -> None:
+        """Look at everything once, and do what is outstanding."""
+        ...
+
+    def stop(self) -> None:
+        """End the present pass early.  Safe to call twice."""
+        ...
+
+    def look_again_s(self) -> float:
+        """Return after how long to look again though the log is quiet."""
+        ...
+
+
 class Supervisor:
     """Serves, in this process, what the log says is to be served."""
 
@@ -60,11 +76,11 @@ class Supervisor:
         runtimes: Runtimes,
         worker: WorkerId,
         *,
-        importer: Importer,
+        beside: Mapping[str, Beside],
         prober: Prober | None = None,
     ) -> None:
         self.worker = worker
-        self._importer = importer
+        self._beside = beside
         self._prober = prober
         self._core = core
         self._registry = registry
@@ -93,7 +109,8 @@ class Supervisor:
         """Announce this worker, and follow the log.  Twice is harmless.
 
         Loading has a thread of its own: a rotated key or a Disconnect that another
-        process has recorded must not wait for a large model.  Importing has one too.
+        process has recorded must not wait for a large model.  So has whatever is done
+        beside that.
         """
         if self._threads:
             return
@@ -101,26 +118,33 @@ class Supervisor:
         works = {
             "follower": self.follow,
             "loader": self.reconcile,
-            "importer": self._importer.reconcile,
         }
         if self._prober is not None:
             works["prober"] = self._prober.probe
         for name, work in works.items():
-            over = self._has_ceased if work == self.follow else self._stopping
-            thread = threading.Thread(
-                target=self._again_and_again,
-                args=(work, over),
-                name=f"arena-{name}",
-                daemon=True,
-            )
-            self._threads.append(thread)
-            thread.start()
+            self._run(name, work, _usual_pause)
+        for name, other in self._beside.items():
+            self._run(name, other.reconcile, other.look_again_s)
+
+    def _run(
+        self, name: str, work: Callable[[], None], pause_s: Callable[[], float]
+    ) -> None:
+        over = self._has_ceased if work == self.follow else self._stopping
+        thread = threading.Thread(
+            target=self._again_and_again,
+            args=(work, over, pause_s),
+            name=f"arena-{name}",
+            daemon=True,
+        )
+        self._threads.append(thread)
+        thread.start()
 
     def stop(self, reason: str = "The process that served it was stopped.") -> None:
         """Cease to serve, and say so in the log.  Safe to call twice."""
         self._stopping.set()
         self._core.agreement.leave()
-        self._importer.stop()
+        for other in self._beside.values():
+            other.stop()
         if not self._threads:
             return
         # The log is followed to the last: others wait for that, and a model that is
@@ -152,13 +176,18 @@ class Supervisor:
                 handed = deployment.TakeOver(heir, self.worker, reason)
                 self._recording.record(row, handed)
 
-    def _again_and_again(self, work: Callable[[], None], over: threading.Event) -> None:
+    def _again_and_again(
+        self,
+        work: Callable[[], None],
+        over: threading.Event,
+        pause_s: Callable[[], float],
+    ) -> None:
         """Do `work` now, whenever the log grows, and once in a while."""
         seen = -1
         while not over.is_set():
             try:
                 work()
-                seen = self._grown(seen, over)
+                seen = self._grown(seen, over, pause_s())
             except ArenaError:
                 log.exception("The supervisor could not look; it tries again.")
                 over.wait(LOOK_AGAIN_S)
@@ -166,14 +195,14 @@ class Supervisor:
                 log.exception("The supervisor met a defect; it goes on.")
                 over.wait(LOOK_AGAIN_S)
 
-    def _grown(self, seen: int, over: threading.Event) -> int:
+    def _grown(self, seen: int, over: threading.Event, pause_s: float) -> int:
         """Return the head once it is beyond `seen`, or after a while."""
-        deadline = time.monotonic() + LOOK_AGAIN_S
+        deadline = time.monotonic() + pause_s
         head = seen
-        while head <= seen and time.monotonic() < deadline:
+        while head <= seen and (left_s := deadline - time.monotonic()) > 0:
             if over.is_set():
                 break
-            head = self._core.store.head(beyond=seen, timeout_s=STOP_S)
+            head = self._core.store.head(beyond=seen, timeout_s=min(STOP_S, left_s))
         return head
 
     # --- one pass ------------------------------------------------------------------
@@ -320,3 +349,7 @@ class Supervisor:
     def _load(self, deployment_id: DeploymentId, digest: Digest) -> Loaded:
         held = self._registry.loaded(deployment_id, digest)
         return load(self._core.blobs, self._runtimes, digest, held)
+
+
+def _usual_pause() -> float:
+    return LOOK_AGAIN_S

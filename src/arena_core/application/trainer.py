@@ -96,6 +96,8 @@ class News:
     """Why what it has written cannot be understood: a sentence that names the line."""
     mark: str = ""
     """How far this goes; for `acknowledge`."""
+    is_further: bool = False
+    """Whether that is beyond what was acknowledged, maybe by lines that say nothing."""
 
 
 @frozen
@@ -131,16 +133,23 @@ class Trainer(Protocol):
         """Ask the run to end; after a grace it is killed with all its children.
 
         Returns at once.  Safe to repeat, and after the end.  A run that was never
-        started cannot be started afterwards.
+        started cannot be started afterwards: it counts as stopped.
         """
         ...
 
     def news(self, run_id: RunId) -> News:
-        """Return what the run has said beyond what was acknowledged, in parts."""
+        """Return what the run has said beyond what was acknowledged, in parts.
+
+        What was logged before a checkpoint was written is never told after it.  A
+        fault is told again each time, with what could be understood before it.
+        """
         ...
 
     def acknowledge(self, run_id: RunId, mark: str) -> None:
-        """Say that all up to `mark` has been recorded: it is not told again."""
+        """Say that all up to `mark` has been recorded: it is not told again.
+
+        The folders of its checkpoints are removed.
+        """
         ...
 
     def log(self, run_id: RunId, lines: int) -> Sequence[str]:
@@ -162,7 +171,10 @@ class Trainer(Protocol):
         ...
 
     def discard(self, run_id: RunId) -> None:
-        """End the run and remove all that is left of it.  Safe to call twice."""
+        """End the run and remove all that is left of it.  Safe to call twice.
+
+        It cannot be started again: it counts as stopped.
+        """
         ...
 
     def close(self) -> None:

@@ -1,18 +1,40 @@
-"""Use cases of training: asking for it, and for its end.
+"""Use cases of training: asking for it, for its end, and what is known of it.
 
-An experiment that is Pending waits for whoever trains; nothing here does.
+What trains is the training loop, in whatever process serves the store; here it is only
+asked for.  An experiment that is bound to a stage of a pipeline is trained by that
+stage, so that the pipeline knows of it.
 """
 
+import time
+from collections.abc import Sequence
 from uuid import UUID
 
 from attrs import frozen
 
+from arena_core.application.copies import copied
 from arena_core.application.experiments import Experiments
 from arena_core.application.handling import Change
+from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import ExperimentView
 from arena_core.application.session import Session
-from arena_core.domain import experiment, project
-from arena_core.domain.ids import ExperimentId, ProjectId
+from arena_core.application.triggering import Bound, bound_to, triggered
+from arena_core.application.trust import check_trainable
+from arena_core.domain import experiment, project, stage_run
+from arena_core.domain.errors import Rejected
+from arena_core.domain.experiment import (
+    AT_WORK,
+    Beginning,
+    DraftExperiment,
+    Experiment,
+    RequestTraining,
+    RequireResumable,
+)
+from arena_core.domain.ids import ExperimentId, ProjectId, RunId, training_of
+from arena_core.domain.stage_run import Cause
+from arena_core.domain.values import CheckpointChoice, choose
+
+MOST_LINES = 10_000
+LOOK_AGAIN_S = 1.0
 
 
 @frozen
@@ -29,45 +51,212 @@ class Training:
     ) -> ExperimentView:
         """Draft an experiment and request its training, both or neither."""
         self.session.find(project.KIND, project_id)
+        check_trainable(self.session, setup)
         experiment_id = ExperimentId(self.session.core.new_id())
-        draft = experiment.DraftExperiment(
-            experiment_id, ProjectId(project_id), name, setup
-        )
+        draft = DraftExperiment(experiment_id, ProjectId(project_id), name, setup)
         self.session.execute(
             Change(project, project_id, project.RequireProject()),
             Change(experiment, experiment_id, draft),
-            Change(experiment, experiment_id, _request(None, max_steps)),
+            Change(experiment, experiment_id, RequestTraining(max_steps=max_steps)),
         )
         return self._view(experiment_id)
 
-    def request(
-        self, experiment_id: UUID, *, max_steps: int | None = None
+    def train(
+        self,
+        experiment_id: UUID,
+        *,
+        max_steps: int | None = None,
+        seed: int | None = None,
+        reason: str | None = None,
     ) -> ExperimentView:
-        """Ask for training from the beginning."""
-        return self._execute(experiment_id, _request(None, max_steps))
+        """Ask for training from the beginning.
 
-    def stop(self, experiment_id: UUID) -> ExperimentView:
+        `max_steps`, `seed`: None leaves them to the recipe's settings.  Raises
+        `Rejected` if it could not be trained, and `Forbidden` if the caller may not
+        have it trained.
+        """
+        beginning = Beginning(seed=seed)
+        request = RequestTraining(max_steps=max_steps, beginning=beginning)
+        return self._ask(experiment_id, request, Cause.TRAIN, reason)
+
+    def stop(self, experiment_id: UUID, *, reason: str | None = None) -> ExperimentView:
         """Ask for the end; what nobody has begun is Stopped at once."""
-        return self._execute(experiment_id, experiment.RequestStop())
+        self._state(experiment_id)
+        stop = Change(experiment, experiment_id, experiment.RequestStop())
+        self.session.execute(stop, reason=reason)
+        return self._view(experiment_id)
 
     def resume(
-        self, experiment_id: UUID, *, max_steps: int | None = None
+        self,
+        experiment_id: UUID,
+        *,
+        max_steps: int | None = None,
+        reason: str | None = None,
     ) -> ExperimentView:
         """Ask for training to go on from the checkpoint with the largest step."""
-        state: experiment.Experiment = self.session.find(
-            experiment.KIND, experiment_id
-        ).state
-        step = max((c.step for c in state.checkpoints), default=0)
-        return self._execute(experiment_id, _request(step, max_steps))
+        state = self._state(experiment_id)
+        request = RequestTraining(
+            max((c.step for c in state.checkpoints), default=0),
+            max_steps,
+            beginning=_going_on(state),
+        )
+        return self._ask(experiment_id, request, Cause.RESUME, reason)
 
-    def _execute(self, experiment_id: UUID, command: object) -> ExperimentView:
-        self.session.find(experiment.KIND, experiment_id)
-        self.session.execute(Change(experiment, experiment_id, command))
+    def resume_as(
+        self,
+        experiment_id: UUID,
+        *,
+        name: str,
+        checkpoint: CheckpointChoice,
+        max_steps: int | None = None,
+        reason: str | None = None,
+    ) -> ExperimentView:
+        """Go on from a checkpoint in a new experiment, which is returned.
+
+        It has the same set-up, and is bound to no stage.
+        """
+        state = self._state(experiment_id)
+        check_trainable(self.session, state.setup)
+        views = Experiments(self.session).checkpoints(experiment_id)
+        chosen = choose(checkpoint, views)
+        made = ExperimentId(self.session.core.new_id())
+        self.session.execute(
+            Change(project, state.project_id, project.RequireProject()),
+            Change(experiment, state.id, RequireResumable(chosen.step, chosen.digest)),
+            Change(
+                experiment,
+                made,
+                DraftExperiment(made, state.project_id, name, state.setup),
+            ),
+            Change(
+                experiment,
+                made,
+                RequestTraining(
+                    chosen.step,
+                    max_steps,
+                    chosen.digest,
+                    _going_on(state),
+                    resume_of=_writer(state, chosen.step),
+                ),
+            ),
+            reason=reason,
+        )
+        return self._view(made)
+
+    def duplicate(
+        self, experiment_id: UUID, *, name: str | None = None
+    ) -> ExperimentView:
+        """Draft an experiment with the same set-up, without anything that was trained.
+
+        `name`: None is the same with a suffix.
+        """
+        state = self._state(experiment_id)
+        made = ExperimentId(self.session.core.new_id())
+        draft = copied(state, made)
+        if name is not None:
+            draft = DraftExperiment(made, state.project_id, name, state.setup)
+        self.session.execute(
+            Change(project, state.project_id, project.RequireProject()),
+            Change(experiment, made, draft),
+        )
+        return self._view(made)
+
+    # --- what is known of it -------------------------------------------------------
+
+    def log(self, experiment_id: UUID, *, lines: int = 200) -> Sequence[str]:
+        """Return the last lines that the latest training has printed, if any are left.
+
+        They are what they are now, whatever the past position that is looked at.
+        """
+        if not 1 <= lines <= MOST_LINES:
+            raise Rejected(f"Ask for between 1 and {MOST_LINES} lines.", field="lines")
+        run_id = self._state(experiment_id).run_id
+        return [] if run_id is None else self.session.core.trainer.log(run_id, lines)
+
+    def latest(self, experiment_id: UUID) -> Sequence[MetricPoint]:
+        """Return the last point of each metric, by name."""
+        points = Experiments(self.session).metrics(experiment_id)
+        last = {point.name: point for point in points}
+        return [last[name] for name in sorted(last)]
+
+    def wait(self, experiment_id: UUID, *, timeout_s: float) -> ExperimentView:
+        """Return the experiment once it has ended, or as it is after the time."""
+        deadline = time.monotonic() + timeout_s
+        store = self.session.core.store
+        while True:
+            seen = store.head()
+            found = self.settled(experiment_id)
+            left_s = deadline - time.monotonic()
+            if found is not None:
+                return found
+            if left_s <= 0:
+                return self._view(experiment_id)
+            store.head(beyond=seen, timeout_s=min(left_s, LOOK_AGAIN_S))
+
+    def settled(self, experiment_id: UUID) -> ExperimentView | None:
+        """Return the experiment, unless it is at work or its stage is."""
+        found = self._view(experiment_id)
+        if found.status in AT_WORK or self._is_in_its_stage(experiment_id):
+            return None
+        return found
+
+    def _is_in_its_stage(self, experiment_id: UUID) -> bool:
+        bound = bound_to(self.session, experiment_id)
+        row = None if bound is None else self.session.rows.get(bound.planned.id)
+        return row is not None and row.state.status in stage_run.AT_WORK
+
+    # --- how -----------------------------------------------------------------------
+
+    def _ask(
+        self,
+        experiment_id: UUID,
+        request: RequestTraining,
+        cause: Cause,
+        reason: str | None,
+    ) -> ExperimentView:
+        state = self._state(experiment_id)
+        # Refused here in the words of whoever asks, also where a stage is asked.
+        experiment.decide(request, state, self.session.core.clock())
+        check_trainable(self.session, state.setup)
+        bound = bound_to(self.session, experiment_id)
+        if bound is None:
+            change = Change(experiment, experiment_id, request)
+            self.session.execute(change, reason=reason)
+        else:
+            self._trigger(bound, request, cause, reason)
         return self._view(experiment_id)
+
+    def _trigger(
+        self, bound: Bound, request: RequestTraining, cause: Cause, reason: str | None
+    ) -> None:
+        def changes() -> Sequence[Change]:
+            return triggered(
+                self.session,
+                bound,
+                cause,
+                resume_step=request.resume_step,
+                max_steps=request.max_steps,
+                seed=request.beginning.seed,
+            )
+
+        self.session.execute_anew(changes, reason=reason)
+
+    def _state(self, experiment_id: UUID) -> Experiment:
+        state: Experiment = self.session.find(experiment.KIND, experiment_id).state
+        return state
 
     def _view(self, experiment_id: UUID) -> ExperimentView:
         return Experiments(self.session).get(experiment_id)
 
 
-def _request(step: int | None, max_steps: int | None) -> experiment.RequestTraining:
-    return experiment.RequestTraining(step, max_steps)
+def _going_on(state: Experiment) -> Beginning:
+    """Return what a training begins with that goes on: the same decoder and seed."""
+    if state.training is None:
+        return Beginning()
+    before = state.training.beginning
+    return Beginning(decoder=before.decoder, seed=before.seed)
+
+
+def _writer(state: Experiment, step: int) -> RunId | None:
+    training = state.checkpoint(step).training
+    return None if training is None else training_of(state.id, training)

@@ -14,6 +14,7 @@ from arena_core.application.keys import DeploymentKeys
 from arena_core.application.metering import Metering
 from arena_core.application.monitoring import Monitoring
 from arena_core.application.organisations import Organisations
+from arena_core.application.pipelines import Pipelines
 from arena_core.application.polling import Polls
 from arena_core.application.progress import Progress
 from arena_core.application.projects import Projects
@@ -67,6 +68,10 @@ class UseCases:
     @property
     def training(self) -> Training:
         return Training(self.session)
+
+    @property
+    def pipelines(self) -> Pipelines:
+        return Pipelines(self.session)
 
     @property
     def imports(self) -> Imports:

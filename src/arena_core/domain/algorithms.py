@@ -52,3 +52,8 @@ def is_recurrent(algorithm: str) -> bool:
 
 def is_multi_agent(algorithm: str) -> bool:
     return _plain(algorithm) in {_plain(name) for name in _MULTI_AGENT}
+
+
+def is_of_language(algorithm: str) -> bool:
+    """Say whether the name is that of an algorithm for language models."""
+    return _FAMILIES.get(_plain(algorithm)) is Family.LLM

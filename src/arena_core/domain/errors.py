@@ -12,6 +12,7 @@ ArenaError
 │   ├── IllegalTransition    not from this status
 │   ├── Ambiguous            a name fits several things
 │   ├── ConcurrentWrite      somebody else was faster
+│   ├── Overtaken            what it was decided on has changed meanwhile
 │   ├── AlreadyExists        the stream has begun already
 │   ├── PreconditionFailed   it is not as the caller saw it last
 │   ├── AlreadyCarriedOut    the same request has been carried out
@@ -85,6 +86,10 @@ class Ambiguous(Conflict):
 
 class ConcurrentWrite(Conflict):
     """The stream is not at the version that the writer expected."""
+
+
+class Overtaken(Conflict):
+    """What it was decided on has changed meanwhile: decided anew, it may be fine."""
 
 
 class AlreadyExists(Conflict):

@@ -1,49 +1,33 @@
 """Pipeline: ordered stages that chain training and deployment inside one project.
 
-It is structure and settings only; what became of a stage is told by `stage`.  The
-stages are such that they could be run one after the other: the first is an Experiment
-stage that is triggered by hand, and each Experiment stage can use what the one before
-it leaves.  An edit that would break this is refused, but for an Auto stage that becomes
-the first: the same command makes it Manual.
-
-Positions begin with 1, as people count.
+It is structure and settings only; what became of a stage is told by `stage`.  An edit
+after which the stages could not be run one after the other, as `stage_order` says, is
+refused, but for an Auto stage that becomes the first: the same command makes it Manual.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import index
 from typing import TypeAlias, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
+from attrs.converters import optional
 
-from arena_core.domain.errors import AlreadyExists, Conflict, NotFound, Rejected
-from arena_core.domain.ids import (
-    ExperimentId,
-    PipelineId,
-    ProjectId,
-    StageId,
+from arena_core.domain.errors import (
+    AlreadyExists,
+    Conflict,
+    NotFound,
+    Overtaken,
+    Rejected,
 )
-from arena_core.domain.stage_settings import (
-    AutoAdd,
-    HandOver,
-    Settings,
-    StageType,
-    Trains,
-    Trigger,
-    link,
-)
+from arena_core.domain.ids import PipelineId, ProjectId, StageId
+from arena_core.domain.stage_order import Planned, check, check_asked, source
+from arena_core.domain.stage_settings import Settings, Trigger
 from arena_core.domain.values import described, natural, trimmed
 
 KIND = "pipeline"
 MOST_STAGES = 100
-
-
-@frozen
-class Planned:
-    """One stage of a pipeline."""
-
-    id: StageId
-    settings: Settings
 
 
 @frozen
@@ -82,13 +66,13 @@ class InsertStage:
 
     stage_id: StageId
     settings: Settings
-    position: int | None = None
+    position: int | None = field(default=None, converter=optional(index))
 
 
 @frozen
 class MoveStage:
     stage_id: StageId
-    position: int
+    position: int = field(converter=index)
 
 
 @frozen
@@ -106,8 +90,11 @@ class RemoveStage:
 class RequirePipeline:
     """Changes nothing, and is refused once the pipeline is deleted.
 
-    In a transaction it keeps what is done for a stage from a pipeline that has changed.
+    `stages`: what the rest of the transaction was decided on; refused if it is not so
+    any more.  None: that does not matter.
     """
+
+    stages: tuple[Planned, ...] | None = None
 
 
 @frozen
@@ -233,12 +220,6 @@ class Pipeline:
         return next(iter(self.stages[self.position(stage_id) :]), None)
 
 
-def source(stages: Sequence[Planned], position: int) -> Planned | None:
-    """Return the nearest Experiment stage before `position`."""
-    before = reversed(stages[: position - 1])
-    return next((s for s in before if s.settings.type is StageType.EXPERIMENT), None)
-
-
 def decide(command: Command, state: Pipeline | None, now: datetime) -> Sequence[Event]:
     """Return the events that `command` causes, or raise why it may not."""
     del now
@@ -253,7 +234,7 @@ def decide(command: Command, state: Pipeline | None, now: datetime) -> Sequence[
                 )
             ]
         case CreateDuplicate(), None:
-            _check(command.stages)
+            check(command.stages)
             return [
                 PipelineDuplicated(
                     command.pipeline_id,
@@ -271,6 +252,10 @@ def decide(command: Command, state: Pipeline | None, now: datetime) -> Sequence[
         case (_, None) | (_, Pipeline(deleted=True)):
             raise NotFound("There is no such pipeline.")
         case RequirePipeline(), Pipeline():
+            if command.stages not in (None, state.stages):
+                raise Overtaken(
+                    "The stages have changed meanwhile: look at them again."
+                )
             return []
         case RenamePipeline(), Pipeline():
             name = trimmed(command.name)
@@ -283,9 +268,7 @@ def decide(command: Command, state: Pipeline | None, now: datetime) -> Sequence[
         case MoveStage(), Pipeline():
             return _move(state, command)
         case EditStage(), Pipeline():
-            if state.stage(command.stage_id).settings == command.settings:
-                return []
-            return _settled(state, StageEdited(command.stage_id, command.settings))
+            return _edit(state, command)
         case RemoveStage(), Pipeline():
             state.position(command.stage_id)
             return _settled(state, StageRemoved(command.stage_id))
@@ -305,18 +288,30 @@ def _insert(state: Pipeline, command: InsertStage) -> Sequence[Event]:
         )
     last = len(state.stages) + 1
     position = last if command.position is None else command.position
-    _check_position(position, last)
+    check_position(position, last)
+    check_asked(command.settings, position)
     return _settled(state, StageInserted(command.stage_id, position, command.settings))
 
 
 def _move(state: Pipeline, command: MoveStage) -> Sequence[Event]:
-    _check_position(command.position, len(state.stages))
+    check_position(command.position, len(state.stages))
     if state.position(command.stage_id) == command.position:
         return []
     return _settled(state, StageMoved(command.stage_id, command.position))
 
 
-def _check_position(position: int, last: int) -> None:
+def _edit(state: Pipeline, command: EditStage) -> Sequence[Event]:
+    position = state.position(command.stage_id)
+    before = state.stages[position - 1].settings
+    if before == command.settings:
+        return []
+    if command.settings.start != before.start or position == 1:
+        check_asked(command.settings, position)
+    return _settled(state, StageEdited(command.stage_id, command.settings))
+
+
+def check_position(position: int, last: int) -> None:
+    """Raise `Rejected` unless there is such a position, from 1 to `last`."""
     if not 1 <= position <= last:
         raise Rejected(
             f"There is no position {position}: use one between 1 and {last}.",
@@ -328,105 +323,13 @@ def _settled(state: Pipeline, event: Event) -> Sequence[Event]:
     """Return `event`, and what else must change so that the stages can be run."""
     events = [event]
     after = evolve(state, event)
-    for position, planned in enumerate(after.stages, start=1):
-        fitting = _fitting(planned.settings, position)
-        if fitting != planned.settings:
-            events.append(StageEdited(planned.id, fitting))
-            after = evolve(after, events[-1])
-    _check(after.stages)
+    first = next(iter(after.stages), None)
+    if first is not None and first.settings.trigger is Trigger.AUTO:
+        by_hand = replace(first.settings, trigger=Trigger.MANUAL)
+        events.append(StageEdited(first.id, by_hand))
+        after = evolve(after, events[-1])
+    check(after.stages)
     return events
-
-
-def _fitting(settings: Settings, position: int) -> Settings:
-    """Return `settings` without what makes no sense at `position`."""
-    if position == 1:
-        return replace(settings, trigger=Trigger.MANUAL, checkpoint=HandOver.BEST)
-    return replace(settings, start=None)
-
-
-def _check(stages: Sequence[Planned]) -> None:
-    """Raise `Rejected` or `Conflict` unless the stages could be run in their order."""
-    bound: set[ExperimentId] = set()
-    for position, planned in enumerate(stages, start=1):
-        settings = planned.settings
-        if settings.type is StageType.DEPLOYMENT:
-            _check_deployment(settings, position)
-            continue
-        trains = settings.trains
-        if settings.experiment_id is None or trains is None:
-            raise Rejected(
-                f"Stage {position} trains nothing: bind an experiment to it.",
-                field="experiment_id",
-            )
-        if settings.experiment_id in bound:
-            raise Conflict(
-                f"The experiment of stage {position} is bound to another stage of "
-                "this pipeline: ask for a duplicate of it."
-            )
-        bound.add(settings.experiment_id)
-        if settings.condition is not None and settings.condition.better_than_live:
-            raise Rejected(
-                f"Stage {position} puts nothing live, so there is nothing to be "
-                "better than: leave better_than_live to a Deployment stage.",
-                field="condition.better_than_live",
-            )
-        before = source(stages, position)
-        if before is None:
-            _check_first(settings, trains)
-        elif before.settings.trains is not None:
-            _check_link(before.settings.trains, trains, position)
-
-
-def _check_deployment(settings: Settings, position: int) -> None:
-    if position == 1:
-        raise Rejected(
-            "The first stage cannot be a Deployment: there is no checkpoint to deploy "
-            "yet. Put an Experiment stage before it.",
-            field="type",
-        )
-    if settings.experiment_id is not None or settings.trains is not None:
-        raise Rejected(
-            f"Stage {position} is a Deployment, which trains nothing: leave the "
-            "experiment out.",
-            field="experiment_id",
-        )
-    if settings.auto_add is not AutoAdd.NO:
-        raise Rejected(
-            f"Stage {position} is a Deployment, which has its agent already: leave "
-            "auto_add out.",
-            field="auto_add",
-        )
-
-
-def _check_first(settings: Settings, trains: Trains) -> None:
-    if settings.start is not None:
-        if link(settings.start.trains, trains) is None:
-            raise Rejected(
-                f"{trains.algorithm} cannot begin with an agent of "
-                f"{settings.start.trains.algorithm}: {_COMPATIBLE}",
-                field="start",
-            )
-    elif trains.needs_a_decoder:
-        raise Rejected(
-            f"{trains.algorithm} needs a decoder, and there is no stage before it: "
-            "name a saved agent as its start.",
-            field="start",
-        )
-
-
-def _check_link(before: Trains, after: Trains, position: int) -> None:
-    if link(before, after) is None:
-        raise Rejected(
-            f"Stage {position} trains {after.algorithm}, which cannot use a "
-            f"checkpoint of {before.algorithm}: {_COMPATIBLE}",
-            field="experiment_id",
-        )
-
-
-_COMPATIBLE = (
-    "an algorithm follows itself, language-model algorithms follow each other on the "
-    "same base model, and LatentPPO follows Supervised."
-)
 
 
 def evolve(state: Pipeline | None, event: Event) -> Pipeline:

@@ -13,27 +13,58 @@ are in `stage_run`.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias, assert_never
+from typing import Any, assert_never
 
 from attrs import evolve as replace
 from attrs import field, frozen
 
-from arena_core.domain.errors import Conflict, IllegalTransition, NotFound
+from arena_core.domain.errors import (
+    Conflict,
+    IllegalTransition,
+    NotFound,
+    Overtaken,
+)
 from arena_core.domain.ids import (
-    AgentId,
-    Digest,
     PipelineId,
     RunId,
     StageId,
     run_of,
+)
+from arena_core.domain.stage_commands import (
+    ApproveStage,
+    CheckCondition,
+    Command,
+    FailStage,
+    RejectStage,
+    RequestApproval,
+    RequestStageStop,
+    RequireIdle,
+    RequireYields,
+    StartStage,
+    StopStage,
+    SucceedStage,
+    TimeStageOut,
+    TriggerStage,
+)
+from arena_core.domain.stage_condition import judged
+from arena_core.domain.stage_events import (
+    ApprovalRequested,
+    AttemptFailed,
+    CheckpointConsumed,
+    Event,
+    StageApproved,
+    StageFailed,
+    StageStarted,
+    StageStopped,
+    StageStopRequested,
+    StageSucceeded,
+    StageTriggered,
 )
 from arena_core.domain.stage_run import (
     AT_WORK,
     RETRIABLE,
     Cause,
     ConditionChecked,
-    Consumed,
-    Inputs,
     Outcome,
     Product,
     Reaction,
@@ -44,216 +75,9 @@ from arena_core.domain.stage_run import (
     due,
     follows,
 )
-from arena_core.domain.stage_settings import Settings, Trigger
-from arena_core.domain.values import said, sha256
+from arena_core.domain.stage_settings import Trigger
 
 KIND = "stage"
-
-
-@frozen
-class TriggerStage:
-    stage_id: StageId
-    pipeline_id: PipelineId
-    cause: Cause
-    settings: Settings
-    inputs: Inputs
-
-
-@frozen
-class CheckCondition:
-    run_id: RunId
-    live: Product | None
-
-
-@frozen
-class RequestApproval:
-    run_id: RunId
-    live: Product | None
-
-
-@frozen
-class ApproveStage:
-    """`digest`: what whoever approves has seen; another one is refused."""
-
-    digest: Digest | None = field(default=None, validator=sha256)
-
-
-@frozen
-class RejectStage:
-    pass
-
-
-@frozen
-class StartStage:
-    """Record that the work of an attempt has begun: a training, or a deployment."""
-
-    run_id: RunId
-    training: int | None = None
-    agent_id: AgentId | None = None
-
-
-@frozen
-class RequestStageStop:
-    pass
-
-
-@frozen
-class TimeStageOut:
-    run_id: RunId
-
-
-@frozen
-class SucceedStage:
-    run_id: RunId
-    yields: Yields = field(factory=Yields)
-    added: AgentId | None = None
-
-
-@frozen
-class FailStage:
-    """An attempt has failed; it is tried again if its settings say so.
-
-    `for_good`: not even then, for another attempt would end likewise.
-    """
-
-    run_id: RunId
-    reason: str = field(validator=said)
-    yields: Yields = field(factory=Yields)
-    for_good: bool = False
-
-
-@frozen
-class StopStage:
-    run_id: RunId
-    reason: str = field(validator=said)
-    yields: Yields = field(factory=Yields)
-
-
-@frozen
-class RequireIdle:
-    """Changes nothing, and is refused while the stage is at work.
-
-    In a transaction it keeps a pipeline from being edited below a run.
-    """
-
-
-@frozen
-class RequireSame:
-    """Changes nothing.  In a transaction it guards what the stage yields."""
-
-
-Command: TypeAlias = (
-    TriggerStage
-    | CheckCondition
-    | RequestApproval
-    | ApproveStage
-    | RejectStage
-    | StartStage
-    | RequestStageStop
-    | TimeStageOut
-    | SucceedStage
-    | FailStage
-    | StopStage
-    | RequireIdle
-    | RequireSame
-)
-
-
-@frozen
-class StageTriggered:
-    stage_id: StageId
-    pipeline_id: PipelineId
-    run_id: RunId
-    number: int
-    """Of the stage's runs, from 1."""
-    cause: Cause
-    settings: Settings
-    fingerprint: Digest = field(validator=sha256)
-    resume_step: int | None
-    triggered_at: datetime
-
-
-@frozen
-class CheckpointConsumed:
-    run_id: RunId
-    consumed: Consumed
-
-
-@frozen
-class ApprovalRequested:
-    run_id: RunId
-    seen: Seen
-
-
-@frozen
-class StageApproved:
-    run_id: RunId
-    digest: Digest | None = field(validator=sha256)
-
-
-@frozen
-class StageStarted:
-    run_id: RunId
-    attempt: int
-    training: int | None
-    """The number of the experiment's training that does it."""
-    agent_id: AgentId | None
-    """The agent that is put live."""
-    started_at: datetime
-
-
-@frozen
-class AttemptFailed:
-    run_id: RunId
-    attempt: int
-    reason: str
-    retry_at: datetime
-
-
-@frozen
-class StageStopRequested:
-    run_id: RunId
-    timed_out: bool
-
-
-@frozen
-class StageSucceeded:
-    run_id: RunId
-    yields: Yields
-    added: AgentId | None
-    """The agent that was made of its checkpoint."""
-    ended_at: datetime
-
-
-@frozen
-class StageFailed:
-    run_id: RunId
-    reason: str
-    yields: Yields
-    ended_at: datetime
-
-
-@frozen
-class StageStopped:
-    run_id: RunId
-    reason: str
-    yields: Yields
-    ended_at: datetime
-
-
-Event: TypeAlias = (
-    StageTriggered
-    | CheckpointConsumed
-    | ConditionChecked
-    | ApprovalRequested
-    | StageApproved
-    | StageStarted
-    | AttemptFailed
-    | StageStopRequested
-    | StageSucceeded
-    | StageFailed
-    | StageStopped
-)
 
 
 @frozen
@@ -288,8 +112,10 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
     match command, state:
         case TriggerStage(), _:
             return _trigger(state, command, now)
-        case ((RequireIdle() | RequireSame()), None):
+        case RequireIdle(), None:
             return []
+        case RequireYields(), _:
+            return _require_yields(state, command.yields)
         case _, None:
             raise NotFound("The stage has never run.")
         case RequireIdle(), Stage():
@@ -299,8 +125,6 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
                     "wait until it has ended."
                 )
             return []
-        case RequireSame(), Stage():
-            return []
         case CheckCondition(), Stage(status=Status.PENDING):
             _current(state, command.run_id)
             return _check_condition(state, command.live, now)
@@ -309,14 +133,13 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
             if run.asked is not None:
                 return []
             return [ApprovalRequested(run.id, Seen(run.candidate, command.live))]
-        case ApproveStage(), Stage(status=Status.PENDING) if state.run.awaits_approval:
+        case ApproveStage(), Stage() if state.run.approved or _awaits(state):
             return _approve(state.run, command)
-        case ApproveStage(), Stage() if state.run.approved:
-            return []
-        case RejectStage(), Stage(status=Status.PENDING) if state.run.awaits_approval:
+        case RejectStage(), Stage() if _awaits(state):
             return [_stopped(state, "It was not approved.", now)]
         case StartStage(), Stage(status=Status.PENDING):
             run = _current(state, command.run_id)
+            _check_start(state, now)
             return [
                 StageStarted(
                     run.id, run.attempt + 1, command.training, command.agent_id, now
@@ -327,7 +150,11 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
         case RequestStageStop(), Stage(status=Status.RUNNING):
             return [StageStopRequested(state.run.id, timed_out=False)]
         case RequestStageStop(), Stage(status=Status.STOPPING):
-            return []
+            # Whoever stops what was timed out does not want another attempt.
+            run = state.run
+            return (
+                [StageStopRequested(run.id, timed_out=False)] if run.timed_out else []
+            )
         case TimeStageOut(), Stage(status=Status.RUNNING):
             run = _current(state, command.run_id)
             return [StageStopRequested(run.id, timed_out=True)]
@@ -345,24 +172,29 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
             assert_never(command)
 
 
-def _trigger(
-    state: Stage | None, command: TriggerStage, now: datetime
-) -> Sequence[Event]:
+def check_trigger(state: Stage | None, cause: Cause, trigger: Trigger) -> None:
+    """Raise `IllegalTransition` unless the stage can be triggered for this cause."""
     status = Status.NOT_STARTED if state is None else state.status
     if status in AT_WORK:
         raise IllegalTransition(
             f"The stage is {status.value}: stop it first, or wait until it has ended."
         )
-    if command.cause is Cause.MANUAL and command.settings.trigger is Trigger.AUTO:
+    if cause is Cause.MANUAL and trigger is Trigger.AUTO:
         raise IllegalTransition(
             "An Auto stage starts when the stage before it succeeds: trigger that "
             "one, retry this one if it has failed, or make it Manual."
         )
-    if command.cause is Cause.RETRY and status not in RETRIABLE:
+    if cause is Cause.RETRY and status not in RETRIABLE:
         raise IllegalTransition(
             f"The stage is {status.value}: only one that is Failed or Stopped can be "
-            "retried. Trigger it instead."
+            "retried. To run it anew, trigger it, or the stage before an Auto one."
         )
+
+
+def _trigger(
+    state: Stage | None, command: TriggerStage, now: datetime
+) -> Sequence[Event]:
+    check_trigger(state, command.cause, command.settings.trigger)
     number = 1 if state is None else state.run.number + 1
     run_id = run_of(command.stage_id, number)
     inputs = command.inputs
@@ -375,7 +207,7 @@ def _trigger(
             command.cause,
             command.settings,
             inputs.fingerprint,
-            inputs.resume_step,
+            inputs.ordered,
             now,
         )
     ]
@@ -384,10 +216,28 @@ def _trigger(
     return events
 
 
+def _require_yields(state: Stage | None, yields: Yields) -> Sequence[Event]:
+    if yields != (Yields() if state is None else state.yields):
+        raise Overtaken("The stage before it has left something else meanwhile.")
+    return []
+
+
 def _current(state: Stage, run_id: RunId) -> Run:
     if state.run.id != run_id:
         raise IllegalTransition("The stage has another run meanwhile.")
     return state.run
+
+
+def _awaits(state: Stage) -> bool:
+    return state.status is Status.PENDING and state.run.awaits_approval
+
+
+def _check_start(state: Stage, now: datetime) -> None:
+    if react(state, None, now) is not Reaction.START:
+        raise IllegalTransition(
+            "The stage cannot begin yet: its condition, an approval, or the time "
+            "before another attempt comes first."
+        )
 
 
 def _check_condition(
@@ -396,41 +246,11 @@ def _check_condition(
     run = state.run
     if run.settings.condition is None or run.condition is not None:
         return []
-    met, finding = _judged(run, live)
+    met, finding = judged(run.settings.condition, run.candidate, live)
     checked = ConditionChecked(run.id, met, Seen(run.candidate, live), finding)
     if met:
         return [checked]
     return [checked, _stopped(state, finding, now)]
-
-
-def _judged(run: Run, live: Product | None) -> tuple[bool, str]:
-    """Say whether the condition is met, and why."""
-    condition, candidate = run.settings.condition, run.candidate
-    assert condition is not None, "only what has a condition is judged"
-    if candidate is None:
-        return True, "It begins from scratch: there is nothing to judge."
-    score = candidate.scores.evaluation
-    if score is None:
-        return False, "The checkpoint has no evaluation score to be judged by."
-    least = condition.min_fitness
-    if least is not None and score < least:
-        return (
-            False,
-            f"The fitness {score:g} is below the least that is asked, {least:g}.",
-        )
-    if not condition.better_than_live or live is None:
-        return True, f"The fitness is {score:g}."
-    there = live.scores.evaluation
-    if there is None:
-        return True, f"The fitness is {score:g}; that of what is live is not known."
-    if live.digest == candidate.digest:
-        return False, "This very checkpoint is live already."
-    if score <= there:
-        return (
-            False,
-            f"The fitness {score:g} is not above that of what is live, {there:g}.",
-        )
-    return True, f"The fitness {score:g} is above that of what is live, {there:g}."
 
 
 def _approve(run: Run, command: ApproveStage) -> Sequence[Event]:
@@ -440,11 +260,11 @@ def _approve(run: Run, command: ApproveStage) -> Sequence[Event]:
             "It is about another checkpoint than the one that you name: look at the "
             "stage again."
         )
-    return [StageApproved(run.id, digest)]
+    return [] if run.approved else [StageApproved(run.id, digest)]
 
 
 def _stopped(state: Stage, reason: str, now: datetime) -> StageStopped:
-    """Return the end of a run that has not begun: what is yielded stays the same."""
+    """Return the end of a run while nothing is done for it: what there is stays."""
     return StageStopped(state.run.id, reason, state.yields, now)
 
 
@@ -454,10 +274,12 @@ def _failed(
     run = _current(state, command.run_id)
     asked_to_stop = state.status is Status.STOPPING and not run.timed_out
     wait_s = run.settings.retries.wait_s(max(run.attempt, 1))
+    # A run that never began leaves what there was.
+    yields = command.yields if run.attempt else state.yields
     if command.for_good or asked_to_stop or wait_s is None:
-        return StageFailed(run.id, command.reason, command.yields, now)
+        return StageFailed(run.id, command.reason, yields, now)
     retry_at = now + timedelta(seconds=wait_s)
-    return AttemptFailed(run.id, run.attempt, command.reason, retry_at)
+    return AttemptFailed(run.id, run.attempt, command.reason, yields, retry_at)
 
 
 def _not_now(command: Command, state: Stage) -> str:
@@ -480,7 +302,7 @@ def evolve(state: Stage | None, event: Event) -> Stage:
             event.settings,
             event.fingerprint,
             event.triggered_at,
-            event.resume_step,
+            event.ordered,
         )
         if state is None:
             return Stage(event.stage_id, event.pipeline_id, Status.PENDING, run)
@@ -500,6 +322,7 @@ def evolve(state: Stage | None, event: Event) -> Stage:
                 state,
                 attempt=event.attempt,
                 training=event.training,
+                first_training=state.run.first_training or event.training,
                 agent_id=event.agent_id,
                 started_at=event.started_at,
                 retry_at=None,
@@ -508,7 +331,7 @@ def evolve(state: Stage | None, event: Event) -> Stage:
             return replace(started, status=Status.RUNNING)
         case AttemptFailed():
             failed = _in_run(state, retry_at=event.retry_at, reason=event.reason)
-            return replace(failed, status=Status.PENDING)
+            return _left(replace(failed, status=Status.PENDING), event.yields)
         case StageStopRequested():
             stopping = _in_run(state, timed_out=event.timed_out)
             return replace(stopping, status=Status.STOPPING)
@@ -534,6 +357,9 @@ def _ended(
     reason: str | None,
 ) -> Stage:
     ended = _in_run(state, ended_at=event.ended_at, retry_at=None, reason=reason)
-    # A run that never began leaves what there was.
+    return _left(replace(ended, status=status), event.yields)
+
+
+def _left(state: Stage, yields: Yields) -> Stage:
     by = state.run.id if state.run.attempt else state.yielded_by
-    return replace(ended, status=status, yields=event.yields, yielded_by=by)
+    return replace(state, yields=yields, yielded_by=by)

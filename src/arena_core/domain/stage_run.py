@@ -74,14 +74,24 @@ class Consumed:
 
 
 @frozen
+class Ordered:
+    """What whoever triggers a run says of the training that it begins."""
+
+    resume_step: int | None = field(default=None, validator=natural)
+    """Go on from that checkpoint of its own experiment."""
+    max_steps: int | None = field(default=None, validator=natural)
+    """None: what the experiment's own settings say."""
+    seed: int | None = field(default=None, validator=natural)
+
+
+@frozen
 class Inputs:
     """What a run begins with."""
 
     fingerprint: Digest = field(validator=sha256)
     """Of all that decides what it makes: compared to tell whether it is stale."""
     consumed: Consumed | None = None
-    resume_step: int | None = field(default=None, validator=natural)
-    """Go on from that checkpoint of its own experiment."""
+    ordered: Ordered = field(factory=Ordered)
 
 
 @frozen
@@ -111,7 +121,7 @@ class Run:
     settings: Settings
     fingerprint: Digest
     triggered_at: datetime
-    resume_step: int | None = None
+    ordered: Ordered = field(factory=Ordered)
     consumed: Consumed | None = None
     condition: ConditionChecked | None = None
     asked: Seen | None = None
@@ -120,6 +130,9 @@ class Run:
     attempt: int = 0
     """How many times it was begun."""
     training: int | None = None
+    """Of its last attempt."""
+    first_training: int | None = None
+    """Of its first."""
     agent_id: AgentId | None = None
     started_at: datetime | None = None
     """Of the last attempt."""
@@ -129,6 +142,11 @@ class Run:
     reason: str | None = None
     """Why it ended, or why an attempt has failed."""
     added: AgentId | None = None
+
+    @property
+    def resume_step(self) -> int | None:
+        """The checkpoint of its own experiment from which it was told to go on."""
+        return self.ordered.resume_step
 
     @property
     def awaits_approval(self) -> bool:
@@ -194,8 +212,8 @@ def follows(
 
 
 def _before_the_work(run: Run, now: datetime) -> Reaction | None:
-    if run.retry_at is not None:
-        return None if now < run.retry_at else Reaction.START
+    if run.retry_at is not None and now < run.retry_at:
+        return None
     if run.settings.condition is not None and run.condition is None:
         return Reaction.CHECK_CONDITION
     if run.settings.approval and run.asked is None:
@@ -206,7 +224,7 @@ def _before_the_work(run: Run, now: datetime) -> Reaction | None:
 def due(status: Status, run: Run) -> datetime | None:
     """Return when something follows by the mere passing of time."""
     if status is Status.PENDING:
-        return run.retry_at
+        return None if run.awaits_approval else run.retry_at
     limit = run.settings.time_limit_s
     if status is not Status.RUNNING or limit is None or run.started_at is None:
         return None

@@ -96,6 +96,14 @@ class Condition:
     better_than_live: bool = False
     """Whether it must score higher than what the stage has live; nothing live: met."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.min_fitness is None and not self.better_than_live:
+            raise Rejected(
+                "A condition asks for nothing: give min_fitness, or better_than_live, "
+                "or leave the condition out.",
+                field="condition",
+            )
+
 
 def _count(_: object, attribute: object, value: int) -> None:
     del attribute

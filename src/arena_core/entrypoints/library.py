@@ -24,6 +24,7 @@ from arena_core.application.history import parse_moment
 from arena_core.application.imports import Imports
 from arena_core.application.invitations import Invitations
 from arena_core.application.organisations import Organisations
+from arena_core.application.pipelines import Pipelines
 from arena_core.application.projects import Projects
 from arena_core.application.resources import AgentView
 from arena_core.application.supervision import Supervisor
@@ -121,6 +122,10 @@ class Arena:
     @property
     def training(self) -> Training:
         return self._library.training
+
+    @property
+    def pipelines(self) -> Pipelines:
+        return self._library.pipelines
 
     @property
     def imports(self) -> Imports:

@@ -147,6 +147,29 @@ class Settings:
     """How often each model that is live is asked whether it answers; 0: never."""
     episode_idle_s: float = field(default=60.0, validator=_above_zero)
     """How long an episode whose memory the server keeps may pause between two steps."""
+    runs: Path | None = field(default=None, converter=_path)
+    """The folder of what trains; beside the store where it is None."""
+    datasets: Path | None = field(default=None, converter=_path)
+    """The folder of the files that experiments may name as their dataset; beside the
+    store where it is None."""
+    trainings: int | None = field(default=None, validator=optional(_positive))
+    """Trainings that run at the same time; None: one for every two processors."""
+    training_time_limit_s: float | None = field(
+        default=None, validator=optional(_above_zero)
+    )
+    """How long one training may take; None: as long as it needs."""
+    max_training_bytes: int = field(default=20 * 1024 * MIB, validator=_positive)
+    """What one training may have on the disk at the same time."""
+    max_training_memory_bytes: int | None = field(
+        default=None, validator=optional(_positive)
+    )
+    """The memory of all processes of one training; None: without a limit."""
+    max_log_bytes: int = field(default=16 * MIB, validator=_positive)
+    """How much is kept of what one training prints: the last of it."""
+    allow_commands: bool = False
+    """Whether callers over HTTP may have programs of their own run."""
+    agilerl_python: Path | None = field(default=None, converter=_path)
+    """The interpreter that has agilerl, if it is not the server's own."""
     workers: int = field(default=1, validator=_positive)
     """How many processes `serve` answers with."""
     allowed_hosts: tuple[str, ...] | None = field(
@@ -190,6 +213,20 @@ class Settings:
         return Path(self.store.removeprefix(SQLITE)).expanduser().absolute()
 
     @property
+    def runs_folder(self) -> Path | None:
+        """The folder of what trains; None: one of no use to another process."""
+        return self.runs or self._beside("runs")
+
+    @property
+    def datasets_folder(self) -> Path | None:
+        """The folder of the files that experiments may name as their dataset."""
+        return self.datasets or self._beside("datasets")
+
+    def _beside(self, what: str) -> Path | None:
+        path = self.store_path
+        return None if path is None else path.with_name(f"{path.name}.{what}")
+
+    @property
     def tls(self) -> Tls | None:
         """What `serve` answers over TLS with; None: it does not.
 
@@ -227,6 +264,15 @@ class Settings:
             keep_warm_s=_read(environ, "keep_warm_s", float),
             probe_interval_s=_read(environ, "probe_interval_s", float),
             episode_idle_s=_read(environ, "episode_idle_s", float),
+            runs=environ.get("ARENA_RUNS") or None,
+            datasets=environ.get("ARENA_DATASETS") or None,
+            trainings=_read(environ, "trainings", int),
+            training_time_limit_s=_read(environ, "training_time_limit_s", float),
+            max_training_bytes=_read(environ, "max_training_bytes", int),
+            max_training_memory_bytes=_read(environ, "max_training_memory_bytes", int),
+            max_log_bytes=_read(environ, "max_log_bytes", int),
+            allow_commands=_read_flag(environ, "allow_commands"),
+            agilerl_python=environ.get("ARENA_AGILERL_PYTHON") or None,
             workers=_read(environ, "workers", int),
             allowed_hosts=environ.get("ARENA_ALLOWED_HOSTS") or None,
             allowed_origins=environ.get("ARENA_ALLOWED_ORIGINS") or None,

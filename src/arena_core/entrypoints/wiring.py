@@ -1,10 +1,12 @@
 """The composition root: the only module that knows both adapters and entry points."""
 
+import os
 import secrets
+import shutil
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from uuid import uuid4
 
 from attrs import frozen
@@ -26,6 +28,8 @@ from arena_core.adapters.tarballs import Limits, unpack
 from arena_core.adapters.telemetry.files import FileScoreboard
 from arena_core.adapters.telemetry.memory import MemoryScoreboard
 from arena_core.adapters.telemetry.process import measure
+from arena_core.adapters.trainers.process import ProcessTrainer
+from arena_core.adapters.trainers.programs import Limits as TrainingLimits
 from arena_core.application.agreement import Agreement
 from arena_core.application.conversion import Converter
 from arena_core.application.handling import Handler
@@ -33,6 +37,7 @@ from arena_core.application.importing import Importer
 from arena_core.application.keys import DeploymentKeys, MasterSecret
 from arena_core.application.loading import Loaded, load
 from arena_core.application.metering import Metering
+from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.ports import (
     BlobStore,
     EventStore,
@@ -48,6 +53,8 @@ from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
 from arena_core.application.tallies import LogTally
 from arena_core.application.telemetry import Telemetry
+from arena_core.application.trainer import Trainer
+from arena_core.application.training_loop import TrainingLoop
 from arena_core.application.use_cases import Application
 from arena_core.application.views import Views
 from arena_core.domain.errors import Rejected
@@ -55,6 +62,7 @@ from arena_core.domain.ids import WorkerId
 from arena_core.domain.release import VERSION
 from arena_core.entrypoints.inspection import InspectionApart, inspect
 from arena_core.entrypoints.library import Arena, Uploads
+from arena_core.entrypoints.recipes.programs import program_of
 from arena_core.entrypoints.runtimes import runtimes_of
 from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
 from arena_core.entrypoints.settings import Settings
@@ -89,6 +97,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
         registry = Registry(
             keys, worker, agreement=agreement, keep_warm_s=settings.keep_warm_s
         )
+        trainer = _trainer(settings, resources)
         core = Core(
             kept.store,
             Handler(kept.store, utc_now),
@@ -104,6 +113,8 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             agreement,
             master=master,
             signer=JsonWebTokens(master.key("access-token")),
+            trainer=trainer,
+            allow_commands=settings.allow_commands,
         )
         progress = Progress()
         importer = Importer(core, kept.presence, converter(), worker, progress)
@@ -113,7 +124,17 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             kept.presence,
             runtimes,
             worker,
-            importer=importer,
+            beside={
+                "importer": importer,
+                "trainer": TrainingLoop(
+                    core,
+                    kept.presence,
+                    trainer,
+                    worker,
+                    most=_most_trainings(settings),
+                ),
+                "runner": PipelineRunner(core),
+            },
             prober=_prober(settings, core, registry, worker),
         )
         metering = Metering(
@@ -143,6 +164,36 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             arena.close()
             raise
     return arena
+
+
+def _trainer(settings: Settings, resources: ExitStack) -> Trainer:
+    """Return what trains.  In memory nobody could find a training again: it ends."""
+    folder = settings.runs_folder or _folder_of_its_own(resources)
+    limits = TrainingLimits(
+        wall_s=settings.training_time_limit_s,
+        folder_bytes=settings.max_training_bytes,
+        file_bytes=settings.max_training_bytes,
+        memory_bytes=settings.max_training_memory_bytes,
+        log_bytes=settings.max_log_bytes,
+    )
+    trainer = ProcessTrainer(
+        folder,
+        partial(program_of, settings=settings),
+        limits,
+        ends_with_us=settings.store_path is None,
+    )
+    return resources.enter_context(closing(trainer))
+
+
+def _folder_of_its_own(resources: ExitStack) -> Path:
+    """Return a place that nothing is made in before it is needed."""
+    folder = Path(gettempdir()) / f"arena-runs-{uuid4()}"
+    resources.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _most_trainings(settings: Settings) -> int:
+    return settings.trainings or max(1, (os.cpu_count() or 1) // 2)
 
 
 def is_served(settings: Settings) -> bool:

@@ -3,9 +3,10 @@
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import islice
 
 from arena_core.application.metric_points import check
-from arena_core.application.ports import MetricPoint
+from arena_core.application.ports import MetricPoint, NumberedPoint
 from arena_core.domain.ids import ExperimentId
 
 
@@ -46,6 +47,17 @@ class MemoryMetricStore:
             and (names is None or point.name in names)
         }
         return [last[key] for key in sorted(last)]
+
+    def since(
+        self, experiment_id: ExperimentId, after: int, *, limit: int
+    ) -> Sequence[NumberedPoint]:
+        with self._lock:
+            recorded = self._recorded.get(experiment_id, ())
+            page = list(islice(recorded, after, after + limit))
+        return [
+            NumberedPoint(number, point)
+            for number, (_, point) in enumerate(page, start=after + 1)
+        ]
 
     def close(self) -> None:
         pass

@@ -10,15 +10,16 @@ import msgspec
 
 from arena_core.adapters.sqlite import BUSY_TIMEOUT_S, Database, Wording
 from arena_core.application.metric_points import check
-from arena_core.application.ports import MetricPoint
+from arena_core.application.ports import MetricPoint, NumberedPoint
 from arena_core.domain.errors import Corrupt
 from arena_core.domain.ids import ExperimentId
 
 WORDING = Wording("metric store", Corrupt, "restore it from a back-up")
 
 _SCHEMA = (
-    # The key is the order in which points are asked for; `recorded` counts those
-    # of one step and name, from 1 on.
+    # The key is the order in which points are asked for.  `recorded` numbers the
+    # points of an experiment in the order of recording; an earlier release counted
+    # those of each step and name, so that several points have one number there.
     """CREATE TABLE IF NOT EXISTS metric_points (
         experiment BLOB NOT NULL,
         name TEXT NOT NULL,
@@ -28,6 +29,8 @@ _SCHEMA = (
         log_position INTEGER NOT NULL,
         PRIMARY KEY (experiment, name, step, recorded)
     ) WITHOUT ROWID""",
+    """CREATE INDEX IF NOT EXISTS metric_points_as_recorded
+        ON metric_points (experiment, recorded)""",
     """CREATE TRIGGER IF NOT EXISTS metric_points_never_change
         BEFORE UPDATE ON metric_points
         BEGIN SELECT RAISE(ABORT, 'metric points are append-only'); END""",
@@ -46,8 +49,7 @@ _SCHEMA = (
 _RECORD = """
     INSERT INTO metric_points
     SELECT :experiment, :name, :step, coalesce(max(recorded), 0) + 1, :value, :head
-    FROM metric_points
-    WHERE experiment = :experiment AND name = :name AND step = :step
+    FROM metric_points WHERE experiment = :experiment
 """
 # SQLite takes the other columns from the row in which `recorded` is the largest.
 _POINTS = """
@@ -60,6 +62,17 @@ _NAMED_POINTS = """
     WHERE experiment = :experiment AND log_position <= :up_to
         AND name IN (SELECT value FROM json_each(:names))
     GROUP BY name, step ORDER BY step, name
+"""
+# Those of one number come together: who goes on after it has seen all of them.
+_SINCE = """
+    SELECT recorded, step, name, value FROM metric_points
+    WHERE experiment = :experiment AND recorded > :after
+        AND recorded <= coalesce((
+            SELECT recorded FROM metric_points
+            WHERE experiment = :experiment AND recorded > :after
+            ORDER BY recorded LIMIT 1 OFFSET :limit - 1
+        ), :all)
+    ORDER BY recorded, step, name
 """
 _ALL = 2**63 - 1
 
@@ -128,6 +141,21 @@ class SQLiteMetricStore:
         with self._database.reading() as connection, WORDING.translated():
             found = connection.execute(statement, asked)
             return [MetricPoint(*record[:3]) for record in found]
+
+    def since(
+        self, experiment_id: ExperimentId, after: int, *, limit: int
+    ) -> Sequence[NumberedPoint]:
+        asked: dict[str, object] = {
+            "experiment": experiment_id.bytes,
+            "after": after,
+            "limit": limit,
+            "all": _ALL,
+        }
+        with self._database.reading() as connection, WORDING.translated():
+            found = connection.execute(_SINCE, asked)
+            return [
+                NumberedPoint(number, MetricPoint(*point)) for number, *point in found
+            ]
 
     def close(self) -> None:
         self._database.close()

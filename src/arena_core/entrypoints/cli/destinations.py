@@ -1,21 +1,21 @@
 """Where a checkpoint that was made on the command line is recorded."""
 
-from typing import TypeVar
-from uuid import UUID
-
 from attrs import frozen
 
 from arena_core.application.experiments import gym
 from arena_core.application.resources import ExperimentView, ProjectView
-from arena_core.application.session import Page
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.checkpoint import Manifest
-from arena_core.domain.errors import Ambiguous, Conflict, NotFound
+from arena_core.domain.errors import Conflict
 from arena_core.domain.values import Family, ProjectKind
+from arena_core.entrypoints.cli.lookups import (
+    experiment_called,
+    find_experiment,
+    project_for,
+)
 
 PROJECT = "imported"
 """The project of what names none."""
-V = TypeVar("V", ExperimentView, ProjectView)
 
 
 @frozen
@@ -38,12 +38,11 @@ def experiment_for(
     another environment: a file that happens to have the same name is no next step.
     """
     if destination.experiment is not None:
-        found = _experiment(use, destination.experiment)
+        found = find_experiment(use, destination.experiment)
         _check_algorithm(found, manifest)
         return found
     project = _project(use, destination.project or PROJECT, manifest.family)
-    there = use.experiments.list(project_id=project.id, name=destination.name)
-    if not there:
+    if not use.experiments.list(project_id=project.id, name=destination.name):
         return use.experiments.create(
             project.id,
             name=destination.name,
@@ -51,7 +50,7 @@ def experiment_for(
             family=manifest.family,
             source=None if destination.env is None else gym(destination.env),
         )
-    found = _only(there, destination.name, "experiment")
+    found = experiment_called(use, destination.name, project_id=project.id)
     _check_algorithm(found, manifest)
     _check_environment(found, destination.env)
     return found
@@ -76,36 +75,6 @@ def _check_environment(found: ExperimentView, env: str | None) -> None:
         )
 
 
-def _experiment(use: UseCases, name_or_id: str) -> ExperimentView:
-    experiment_id = _uuid(name_or_id)
-    if experiment_id is not None:
-        return use.experiments.get(experiment_id)
-    there = use.experiments.list(name=name_or_id.strip())
-    if not there:
-        raise NotFound(f"There is no experiment called {name_or_id.strip()}.")
-    return _only(there, name_or_id, "experiment")
-
-
 def _project(use: UseCases, name_or_id: str, family: Family) -> ProjectView:
-    project_id = _uuid(name_or_id)
-    if project_id is not None:
-        return use.projects.get(project_id)
-    there = use.projects.list(name=name_or_id.strip())
-    if not there:
-        kind = ProjectKind.CLASSIC if family is Family.RL else ProjectKind.ADVANCED
-        return use.projects.create(name_or_id, kind=kind)
-    return _only(there, name_or_id, "project")
-
-
-def _only(found: Page[V], name: str, kind: str) -> V:
-    if len(found) > 1:
-        ids = ", ".join(str(one.id) for one in found)
-        raise Ambiguous(f"{len(found)} {kind}s are called {name}: use an id, {ids}.")
-    return found[0]
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
+    kind = ProjectKind.CLASSIC if family is Family.RL else ProjectKind.ADVANCED
+    return project_for(use, name_or_id, kind)

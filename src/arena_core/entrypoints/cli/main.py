@@ -13,7 +13,9 @@ COMMANDS = (
     "audit",
     "checkpoint",
     "demo",
+    "experiment",
     "organisation",
+    "pipeline",
     "serve",
     "token",
 )

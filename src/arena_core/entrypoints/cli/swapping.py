@@ -5,13 +5,12 @@ from pathlib import Path
 
 import click
 
-from arena_core.application.freezing import best, final, specific
 from arena_core.application.resources import AgentView, DeploymentView
 from arena_core.domain.errors import Rejected
 from arena_core.domain.guards import Guard, Limit
 from arena_core.domain.swap import Ended, Outcome, Phase, Shadow
-from arena_core.domain.values import CheckpointChoice
 from arena_core.entrypoints.cli.connecting import settled
+from arena_core.entrypoints.cli.lookups import checkpoint_choice
 from arena_core.entrypoints.cli.options import (
     administration,
     find_agent,
@@ -109,7 +108,7 @@ def redeploy(
         found = find_agent(use, name)
         asked = use.agents.redeploy(
             found.id,
-            checkpoint=_choice(checkpoint),
+            checkpoint=checkpoint_choice(checkpoint),
             guard=guard,
             shadow=shadow,
             reason=reason,
@@ -149,20 +148,6 @@ def _whole(found: AgentView, digest: str) -> str:
     earlier = {each.digest for each in found.earlier_checkpoints}
     meant = [each for each in earlier if digest and each.startswith(digest)]
     return meant[0] if len(meant) == 1 else digest
-
-
-def _choice(text: str) -> CheckpointChoice:
-    """Return the checkpoint that an option names.  Raises `Rejected`."""
-    if text == "best":
-        return best()
-    if text == "final":
-        return final()
-    if text.isascii() and text.isdigit():
-        return specific(int(text))
-    raise Rejected(
-        "The checkpoint must be best, final or the step of one, such as 5000.",
-        field="checkpoint",
-    )
 
 
 def _guard(bake_s: float | None, limits: dict[str, float | None]) -> Guard | None:

@@ -17,6 +17,7 @@ from arena_core.domain.guards import Guard
 from arena_core.domain.ids import deployment_of
 from arena_core.domain.swap import Shadow
 from arena_core.domain.values import CheckpointChoice, CheckpointType, Role
+from arena_core.entrypoints.http.awaiting import Wait, awaited
 from arena_core.entrypoints.http.endpoints import (
     Call,
     Endpoint,
@@ -28,7 +29,7 @@ from arena_core.entrypoints.http.endpoints import (
     Reply,
 )
 from arena_core.entrypoints.http.examples import examples
-from arena_core.entrypoints.http.fields import Description, Name, Seconds, Step
+from arena_core.entrypoints.http.fields import Description, Name, Step
 from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/agents"
@@ -41,6 +42,9 @@ Value = TypeVar("Value")
 class Choice(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["best", "final", "specific"]
     step: Step | None = None
+
+    def chosen(self) -> CheckpointChoice:
+        return CheckpointChoice(CheckpointType(self.type), self.step)
 
 
 class AgentCreation(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,12 +122,6 @@ class SourceFilter(Past, kw_only=True):
     kind: Kinds
 
 
-class Wait(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`wait`: seconds to hold the answer until nothing is under way any more."""
-
-    wait: Seconds = 0.0
-
-
 def url_of(call: Call, deployment: DeploymentView) -> str | None:
     """Return where the deployment answers, which it does while it is Deployed."""
     if not deployment.connected:
@@ -164,17 +162,13 @@ def create(call: Call) -> Reply:
     made = call.use.agents.create(
         body.name,
         body.experiment_id,
-        checkpoint=_choice(body.checkpoint),
+        checkpoint=body.checkpoint.chosen(),
         description=body.description,
         kind=body.kind,
         memory_scope=body.memory_scope,
     )
     where = f"{call.base_url}{PATH}/{made.id}"
     return Reply(addressed(call, made), HTTPStatus.CREATED, where)
-
-
-def _choice(body: Choice) -> CheckpointChoice:
-    return CheckpointChoice(CheckpointType(body.type), body.step)
 
 
 def show(call: Call) -> Reply:
@@ -211,7 +205,7 @@ def redeploy(call: Call) -> Reply:
     body: Redeployment = call.body
     asked = call.use.agents.redeploy(
         _id(call),
-        checkpoint=_choice(body.checkpoint),
+        checkpoint=body.checkpoint.chosen(),
         guard=None if body.guard is None else _inside("guard", Guard, body.guard),
         shadow=None if body.shadow is None else _inside("shadow", Shadow, body.shadow),
         reason=body.reason,
@@ -243,10 +237,7 @@ def _awaited(call: Call, asked: AgentView) -> Reply:
         return None if agent is None else _located(call, agent, HTTPStatus.OK)
 
     # However it looks: until it is settled, some process may answer as before.
-    reply = _located(call, asked, HTTPStatus.ACCEPTED)
-    if call.query.wait > 0:
-        return evolve(reply, until=settled, wait_s=call.query.wait)
-    return settled() or reply
+    return awaited(call, _located(call, asked, HTTPStatus.ACCEPTED), settled)
 
 
 def _located(call: Call, agent: AgentView, status: HTTPStatus) -> Reply:

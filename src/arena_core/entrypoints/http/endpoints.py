@@ -165,6 +165,10 @@ class Endpoint:
     """Another status of a success."""
     also_answer: Any = None
     """The type of its resource; None: the same."""
+    also_made: bool = False
+    """Whether a success may be 201 too, of another resource of the same type."""
+    also_shows: Any = None
+    """Another type that the resource may have, by what was asked; None: always one."""
     most_bytes: int = LARGEST
     """Of a body that is no upload, if the settings allow as many."""
     upload: bool = False

@@ -1,6 +1,5 @@
 """/api/v1/events: the organisation's log, page by page or as it grows."""
 
-import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from arena_core.application.ports import Recorded
 from arena_core.application.resources import EventView
 from arena_core.domain.errors import Conflict, Rejected
 from arena_core.domain.values import Caller, Role
-from arena_core.entrypoints.http import cloud_events, event_stream
+from arena_core.entrypoints.http import cloud_events
 from arena_core.entrypoints.http.bodies import MOST_ITEMS
 from arena_core.entrypoints.http.endpoints import (
     JSON,
@@ -32,11 +31,11 @@ from arena_core.entrypoints.http.endpoints import (
 from arena_core.entrypoints.http.event_stream import EventStream, Following
 from arena_core.entrypoints.http.feed import Feed
 from arena_core.entrypoints.http.fields import Seconds
+from arena_core.entrypoints.http.server_sent import MEDIA_TYPE, last_seen
 
 PATH = "/api/v1/events"
 LAST = 2**63 - 1
 """No position is greater."""
-_POSITION = re.compile(r"[0-9]{1,18}")
 
 
 class EventQuery(Past, kw_only=True):
@@ -63,7 +62,7 @@ def listed(call: Call) -> Reply:
     query: EventQuery = call.query
     if not 1 <= query.limit <= MOST_ITEMS:
         raise Rejected(f"limit must be between 1 and {MOST_ITEMS}.", field="limit")
-    streams = event_stream.MEDIA_TYPE in call.accept
+    streams = MEDIA_TYPE in call.accept
     if not streams and not query.wait > 0:
         return _reply(call, _page(call, query.after))
     if query.as_of is not None:
@@ -128,21 +127,9 @@ async def _stream(call: Call, request: Request, again: Again) -> Response:
         wanted = (r for r in page if stream in (None, r.stream))
         return Audit(evolve(session, caller=caller)).shown(wanted)
 
-    after = _last_seen(request.headers.get("last-event-id"), call.query.after)
+    after = last_seen(request.headers.get("last-event-id"), call.query.after)
     following = Following(session.core.store, _bounded(after), show, again, PATH)
     return EventStream(following, feed, feed.join())
-
-
-def _last_seen(header: str | None, after: int) -> int:
-    """Return where to go on: who comes back says so in a header, and not anew."""
-    if not header:
-        return after
-    if not _POSITION.fullmatch(header):
-        raise Rejected(
-            "Last-Event-ID must be the id of an event of this stream.",
-            field="Last-Event-ID",
-        )
-    return int(header)
 
 
 def _bounded(after: int) -> int:
@@ -158,6 +145,6 @@ ENDPOINTS = (
         "Read or follow the log",
         Events,
         query=EventQuery,
-        media_types=(JSON, event_stream.MEDIA_TYPE, cloud_events.BATCH),
+        media_types=(JSON, MEDIA_TYPE, cloud_events.BATCH),
     ),
 )

@@ -5,12 +5,10 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from attrs import frozen
 
 from arena_core.application import metric_points
 from arena_core.application.conversion import MODEL_FILE, Format
 from arena_core.application.imports import ordered
-from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import (
     CheckpointView,
     ExperimentView,
@@ -35,8 +33,6 @@ from arena_core.entrypoints.http.fields import Name, Step
 from arena_core.entrypoints.http.preconditions import Versioned
 
 PATH = "/api/v1/experiments"
-LARGEST_METRICS = 1 << 25
-"""Bytes of as many metric points as one call may record."""
 EXPERIMENT = Versioned("experiment")
 Families = Literal["rl", "supervised", "latent", "llm"]
 
@@ -73,21 +69,6 @@ class ExperimentEdit(msgspec.Struct, forbid_unknown_fields=True):
 
 class ExperimentFilter(Listing, kw_only=True):
     project_id: UUID | None = None
-    name: str | None = None
-
-
-class Points(msgspec.Struct, forbid_unknown_fields=True):
-    points: list[MetricPoint]
-
-
-@frozen
-class PointsRecorded:
-    """How many points were appended."""
-
-    recorded: int
-
-
-class MetricFilter(Past, kw_only=True):
     name: str | None = None
 
 
@@ -194,17 +175,6 @@ def delete(call: Call) -> Reply:
     return Reply({})
 
 
-def metrics(call: Call) -> Reply:
-    names = None if call.query.name is None else [call.query.name]
-    points = call.use.experiments.metrics(call.ids["experiment_id"], names=names)
-    return Reply(Listed.of(Page(list(points))))
-
-
-def add_metrics(call: Call) -> Reply:
-    call.use.experiments.add_metrics(call.ids["experiment_id"], call.body.points)
-    return Reply(PointsRecorded(len(call.body.points)), HTTPStatus.CREATED)
-
-
 def checkpoints(call: Call) -> Reply:
     views = call.use.experiments.checkpoints(call.ids["experiment_id"])
     return Reply(Listed.of(Page(list(views))))
@@ -280,27 +250,6 @@ ENDPOINTS = (
         "Delete an experiment",
         Nothing,
         versioned=EXPERIMENT,
-    ),
-    Endpoint(
-        "GET",
-        ONE + "/metrics",
-        metrics,
-        Role.VIEWER,
-        "List the metric points",
-        ListOf(MetricPoint),
-        query=MetricFilter,
-    ),
-    Endpoint(
-        "POST",
-        ONE + "/metrics",
-        add_metrics,
-        Role.MEMBER,
-        "Append metric points",
-        PointsRecorded,
-        body=Points,
-        most_bytes=LARGEST_METRICS,
-        status=HTTPStatus.CREATED,
-        repeatable=True,
     ),
     Endpoint(
         "GET",

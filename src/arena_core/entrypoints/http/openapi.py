@@ -63,7 +63,8 @@ def _types(endpoints: Sequence[Endpoint]) -> list[Any]:
         answer = endpoint.answer
         carried = answer.item if isinstance(answer, ListOf) else answer
         also = endpoint.also_answer or carried
-        for kind in (carried, also, endpoint.body, endpoint.query):
+        shows = endpoint.also_shows or carried
+        for kind in (carried, also, shows, endpoint.body, endpoint.query):
             if kind not in types:
                 types.append(kind)
     return types

@@ -36,6 +36,8 @@ def of(endpoint: Endpoint, by_type: Mapping[Any, Any]) -> dict[str, Any]:
     answers = {endpoint.status: endpoint.answer}
     if endpoint.also is not None:
         answers[endpoint.also] = endpoint.also_answer or endpoint.answer
+    if endpoint.also_made:
+        answers[HTTPStatus.CREATED] = endpoint.answer
     refusal = _refusal(endpoint, by_type)
     return {
         **{
@@ -64,6 +66,8 @@ def _success(
     if status is HTTPStatus.NO_CONTENT:
         return success
     schema = _schema(answer, by_type)
+    if endpoint.also_shows is not None:
+        schema = {"anyOf": [schema, by_type[endpoint.also_shows]]}
     success["content"] = {
         kind: {"schema": schema if kind == JSON else _of_kind(kind)}
         for kind in endpoint.media_types

@@ -46,7 +46,7 @@ def represented(
     response.headers.setdefault("Cache-Control", REVALIDATED)
     if not asked.conditions.is_known(tag):
         return response
-    held = ("etag", "cache-control", "link")
+    held = ("etag", "cache-control", "link", "vary")
     headers = {k: v for k, v in response.headers.items() if k in held}
     return Response(None, HTTPStatus.NOT_MODIFIED, headers)
 
@@ -77,9 +77,12 @@ def _tag(
     seen: Sequence[int],
     body: bytes,
 ) -> str | None:
-    shown = reply.media_type == JSON and not reply.secret and reply.goes_on is None
-    if isinstance(endpoint.needs, Public) or endpoint.answer is Nothing or not shown:
+    if reply.secret or reply.goes_on is not None or endpoint.answer is Nothing:
         return None
+    if isinstance(endpoint.needs, Public):
+        return None
+    if reply.media_type != JSON:
+        return weak_tag(body) if endpoint.method == "GET" else None
     versions = asked.versions or _made(endpoint, asked, reply.resource)
     if versions is None:
         return weak_tag(body) if endpoint.method == "GET" else None

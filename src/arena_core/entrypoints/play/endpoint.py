@@ -67,6 +67,10 @@ class _Answered(msgspec.Struct):
     hidden_state: Any = None
 
 
+class _Predicted(msgspec.Struct):
+    results: Any
+
+
 @frozen
 class Answer:
     """The answer to one observation."""
@@ -123,6 +127,12 @@ class Endpoint:
         said = self._exchange("POST", f"/get_action{query}", msgspec.json.encode(body))
         answered = _parsed(_Answered, said)
         return Answer(_unpacked(answered.action), answered.hidden_state)
+
+    def predict(self, inputs: Tree) -> Tree:
+        """Return the results for one row of inputs, without a batch axis."""
+        body = msgspec.json.encode({"inputs": _packed(inputs)})
+        said = self._exchange("POST", "/predict", body)
+        return _unpacked(_parsed(_Predicted, said).results)
 
     def close(self) -> None:
         self._connection.close()

@@ -1,6 +1,5 @@
 """/api/cli/v1/experiments/metrics: their names as JSON, or the points as CSV."""
 
-import re
 from typing import Annotated
 
 import msgspec
@@ -8,13 +7,12 @@ from attrs import frozen
 
 from arena_core.application import metric_tables
 from arena_core.domain.values import Role
+from arena_core.entrypoints.http.attachments import attachment
 from arena_core.entrypoints.http.endpoints import JSON, Call, Endpoint, Past, Reply
 from arena_core.entrypoints.http.fields import Name
 
 PATH = "/api/cli/v1/experiments/metrics"
 CSV = "text/csv"
-LONGEST_FILE_NAME = 100
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 class MetricsQuery(Past, kw_only=True):
@@ -44,15 +42,10 @@ def show(call: Call) -> Reply:
         table = metric_tables.as_csv(
             points, columns=query.metric, rows=query.preview_rows
         )
-        return Reply(table.encode(), media_type=CSV, headers=_attachment(found.name))
+        named = attachment(found.name, "_metrics.csv")
+        return Reply(table.encode(), media_type=CSV, headers=named)
     names = metric_tables.names_of(points)
     return Reply(MetricDetails(str(found.id), names) if query.details else names)
-
-
-def _attachment(name: str) -> dict[str, str]:
-    """Return the header that names the file, which is safe to be written anywhere."""
-    plain = _UNSAFE.sub("_", name)[:LONGEST_FILE_NAME]
-    return {"Content-Disposition": f'attachment; filename="{plain}_metrics.csv"'}
 
 
 ENDPOINTS = (

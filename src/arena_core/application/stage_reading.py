@@ -1,0 +1,133 @@
+"""Pipelines, stages and runs as they are shown, from rows and streams."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from arena_core.application.ownership import owner_of
+from arena_core.application.pipeline_views import PipelineView, RunView, StageView
+from arena_core.application.ports import Row
+from arena_core.application.session import Session
+from arena_core.application.stage_inputs import Sight
+from arena_core.application.staleness import stale_causes
+from arena_core.domain import pipeline, stage
+from arena_core.domain.ids import AgentId, RunId, training_of
+from arena_core.domain.pipeline import Pipeline
+from arena_core.domain.stage import Stage
+from arena_core.domain.stage_order import Planned, source
+from arena_core.domain.stage_run import AT_WORK, Product, Run, Status, Yields
+from arena_core.domain.stage_settings import HandOver
+
+
+def pipeline_view(session: Session, row: Row) -> PipelineView:
+    """Return the pipeline as it is, found out once until the log moves on."""
+    key = ("pipeline", row.id, session.as_of)
+    return session.core.views.known(key, lambda: _pipeline_view(session, row.id))
+
+
+def _pipeline_view(session: Session, pipeline_id: UUID) -> PipelineView:
+    # Read anew: what is kept must not be older than the log is known to be.
+    row = session.find(pipeline.KIND, pipeline_id)
+    state: Pipeline = row.state
+    sight = Sight.of(session, state)
+    return PipelineView(
+        id=state.id,
+        project_id=state.project_id,
+        name=state.name,
+        description=state.description,
+        last_modified=row.changed_at,
+        stages=[_stage_view(session, sight, state, s) for s in state.stages],
+        owner=owner_of(session, row),
+        created_at=row.created_at,
+    )
+
+
+def _stage_view(
+    session: Session, sight: Sight, state: Pipeline, planned: Planned
+) -> StageView:
+    settings, executions = planned.settings, sight.stage(planned.id)
+    bound = settings.experiment_id
+    trained = None if bound is None else sight.experiment(bound)
+    because = stale_causes(session, sight, state, planned)
+    position = state.position(planned.id)
+    return StageView(
+        id=planned.id,
+        position=position,
+        type=settings.type,
+        trigger=settings.trigger,
+        experiment_id=bound,
+        experiment_name=None if trained is None else trained.name,
+        start=_start(planned, position),
+        checkpoint=settings.checkpoint,
+        auto_add=settings.auto_add,
+        agent_name=settings.agent_name,
+        condition=settings.condition,
+        approval=settings.approval,
+        retries=settings.retries,
+        time_limit_s=settings.time_limit_s,
+        status=Status.NOT_STARTED if executions is None else executions.status,
+        stale=bool(because),
+        stale_because=because,
+        run=None if executions is None else _of_latest(state, planned, executions),
+    )
+
+
+def _start(planned: Planned, position: int) -> AgentId | None:
+    """Return the agent that it begins with, which only a first stage does."""
+    start = planned.settings.start
+    return None if start is None or position > 1 else start.agent_id
+
+
+def run_views(session: Session, state: Pipeline, planned: Planned) -> Sequence[RunView]:
+    """Return all executions of the stage, the latest first."""
+    recorded = session.core.store.read(planned.id, up_to=session.as_of)
+    by_number: dict[int, RunView] = {}
+    executions: Stage | None = None
+    for event in (r.event for r in recorded):
+        executions = stage.evolve(executions, event)
+        number = executions.run.number
+        by_number[number] = _of_latest(state, planned, executions)
+    return [by_number[number] for number in sorted(by_number, reverse=True)]
+
+
+def _of_latest(state: Pipeline, planned: Planned, executions: Stage) -> RunView:
+    run = executions.run
+    own = executions.yielded_by == run.id and executions.status not in AT_WORK
+    produced = _produced(state, planned, executions.yields) if own else None
+    return RunView(
+        id=run.id,
+        number=run.number,
+        cause=run.cause,
+        attempt=run.attempt,
+        triggered_at=run.triggered_at,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        retry_at=run.retry_at,
+        consumed=run.candidate,
+        produced=produced,
+        agent_id=run.agent_id or run.added,
+        training_run_id=_training(run),
+        condition_met=None if run.condition is None else run.condition.met,
+        finding=None if run.condition is None else run.condition.finding,
+        awaits_approval=run.awaits_approval and executions.status in AT_WORK,
+        to_approve=run.asked,
+        reason=run.reason,
+    )
+
+
+def _produced(state: Pipeline, planned: Planned, left: Yields) -> Product | None:
+    """Return what the next stage takes of it, by that one's rule."""
+    position = state.position(planned.id)
+    rules = [
+        after.settings.checkpoint
+        for number, after in enumerate(state.stages[position:], start=position + 1)
+        if source(state.stages, number) == planned
+    ]
+    rule = next(iter(rules), HandOver.BEST)
+    return left.under(rule)
+
+
+def _training(run: Run) -> RunId | None:
+    bound = run.settings.experiment_id
+    if run.training is None or bound is None:
+        return None
+    return training_of(bound, run.training)

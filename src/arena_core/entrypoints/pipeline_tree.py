@@ -1,0 +1,55 @@
+"""A pipeline as a tree for a terminal: its stages, and what matters of each."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from rich.text import Text
+from rich.tree import Tree
+
+from arena_core.application.pipeline_views import PipelineView, StageView
+from arena_core.domain.stage_run import AT_WORK, Status
+from arena_core.entrypoints.stage_words import name_of, note, stale
+from arena_core.entrypoints.training_progress import Progress, bar, share, status, words
+
+MARKS: Mapping[Status, str] = {
+    Status.NOT_STARTED: "○",
+    Status.PENDING: "◌",
+    Status.RUNNING: "●",
+    Status.STOPPING: "●",
+    Status.STOPPED: "■",
+    Status.SUCCEEDED: "✔",
+    Status.FAILED: "✘",
+}
+
+
+def tree(view: PipelineView, trainings: Mapping[UUID, Progress], now: datetime) -> Tree:
+    """Return the pipeline; `trainings`: how far the stages at work are, by stage."""
+    root = Tree(Text(view.name, style="bold"), guide_style="dim")
+    for stage in view.stages:
+        branch = root.add(_title(stage))
+        training = trainings.get(stage.id)
+        if training is not None and stage.status in AT_WORK:
+            branch.add(_progress(training))
+        if (said := note(stage, now)) is not None:
+            branch.add(Text(said))
+        for cause in stage.stale_because:
+            branch.add(Text(f"stale: {stale(cause)}", style="yellow"))
+    if not view.stages:
+        root.add(Text("no stages yet", style="dim"))
+    return root
+
+
+def _title(stage: StageView) -> Text:
+    word = status(stage.status.value)
+    text = Text(f"{stage.position} ").append(MARKS[stage.status], style=word.style)
+    text.append(f" {name_of(stage)}  ").append(word)
+    if stage.stale:
+        text.append("  stale", style="yellow")
+    return text.append(f"  {stage.type.value}, {stage.trigger.value}", style="dim")
+
+
+def _progress(training: Progress) -> Text:
+    done = share(training)
+    text = Text() if done is None else bar(done).append("  ")
+    return text.append("  ".join(words(training)))

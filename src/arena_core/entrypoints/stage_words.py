@@ -1,0 +1,120 @@
+"""A stage and its run in a few words, for tables, trees and pictures.
+
+Nothing in here is markup: whoever draws it escapes what users have written.
+"""
+
+from datetime import datetime
+
+from arena_core.application.pipeline_views import RunView, StageView, StaleCause
+from arena_core.domain.ids import Digest
+from arena_core.domain.stage_run import Product, Seen, Status
+from arena_core.domain.stage_settings import AutoAdd, Condition, StageType
+
+SHOWN_OF_DIGEST = 12
+
+
+def name_of(stage: StageView) -> str:
+    """Return what people call it: its experiment, or the agent that it puts live."""
+    if stage.type is StageType.EXPERIMENT:
+        return stage.experiment_name or "an experiment that was deleted"
+    return stage.agent_name or "Deployment"
+
+
+def short(digest: Digest | None) -> str:
+    return "nothing" if digest is None else digest[:SHOWN_OF_DIGEST]
+
+
+def product(it: Product | None) -> str | None:
+    """Return a checkpoint in words: what identifies it, its step, its fitness."""
+    if it is None:
+        return None
+    score = it.scores.evaluation
+    told = f"{short(it.digest)} at step {it.step}"
+    return told if score is None else f"{told}, fitness {score:.4g}"
+
+
+def time_of(moment: datetime) -> str:
+    """Return a time as people write it, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time, rounded as one says it."""
+    whole = max(round(seconds), 0)
+    minutes, left = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {left:02} s" if minutes else f"{left} s"
+
+
+def question(seen: Seen) -> str:
+    """Return what somebody is asked to approve of."""
+    about = product(seen.candidate) or "a beginning from scratch"
+    beside = product(seen.live)
+    return about if beside is None else f"{about}; live is {beside}"
+
+
+def pause(run: RunView, status: Status, now: datetime) -> str | None:
+    """Return what a Pending run waits for."""
+    if status is not Status.PENDING:
+        return None
+    if run.awaits_approval:
+        asked = "" if run.to_approve is None else f": {question(run.to_approve)}"
+        return f"waits until somebody approves or rejects{asked}"
+    if run.retry_at is not None:
+        left = span((run.retry_at - now).total_seconds())
+        return f"attempt {run.attempt + 1} in {left}, after: {run.reason}"
+    return None
+
+
+def note(stage: StageView, now: datetime) -> str | None:
+    """Return what matters most about its run just now; None: nothing does."""
+    run = stage.run
+    if run is None:
+        return None
+    if (waits := pause(run, stage.status, now)) is not None:
+        return waits
+    if stage.status in (Status.FAILED, Status.STOPPED):
+        return run.reason
+    if stage.type is StageType.DEPLOYMENT:
+        used = product(run.consumed)
+        does = "serves" if stage.status is Status.SUCCEEDED else "takes"
+        return None if used is None else f"{does} {used}"
+    made = product(run.produced)
+    return None if made is None else f"left {made}"
+
+
+def note_of_run(run: RunView) -> str | None:
+    """Return what a run that is listed has to say of itself."""
+    if run.awaits_approval:
+        return "waits for an approval"
+    return run.reason or run.finding
+
+
+def stale(cause: StaleCause) -> str:
+    """Return one reason why a stage is stale, with its place in the log."""
+    if not cause.positions:
+        return cause.sentence
+    where = ", ".join(map(str, cause.positions))
+    return f"{cause.sentence} (events {where})"
+
+
+def condition(it: Condition) -> str:
+    least = [] if it.min_fitness is None else [f"fitness >= {it.min_fitness:g}"]
+    better = ["better than what is live"] if it.better_than_live else []
+    return " and ".join(least + better) or "nothing"
+
+
+def plan(stage: StageView) -> str:
+    """Return what its settings say beyond type, trigger and name; "" if nothing."""
+    retries = stage.retries.most
+    words = [
+        "" if stage.start is None else f"begins with agent {stage.start}",
+        "" if stage.auto_add is AutoAdd.NO else f"adds its {stage.auto_add.value}",
+        "" if stage.condition is None else f"only if {condition(stage.condition)}",
+        "needs an approval" if stage.approval else "",
+        f"{retries} retries" if retries > 1 else "1 retry" if retries else "",
+        "" if stage.time_limit_s is None else f"at most {span(stage.time_limit_s)}",
+    ]
+    return "; ".join(filter(None, words))

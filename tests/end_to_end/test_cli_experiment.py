@@ -1,0 +1,188 @@
+"""`arena-core experiment` as a user types it."""
+
+import csv
+import io
+import json
+import re
+import signal
+
+import pytest
+
+from end_to_end.processes import Place, eventually, serving
+from end_to_end.typed_commands import on_a_terminal, typed_in
+
+
+@pytest.fixture
+def typed(tmp_path):
+    return typed_in(tmp_path)
+
+
+def shown(typed, name):
+    return json.loads(typed.said("experiment", "show", name, "--json"))
+
+
+def test_an_experiment_is_drafted_with_the_settings_of_a_file_and_of_options(
+    typed, tmp_path
+):
+    (tmp_path / "iris.toml").write_text("epochs = 30\nseed = 4\n")
+    typed.said(
+        "experiment", "create", "iris", "--project", "data", "--algorithm",
+        "Supervised", "--dataset", "iris", "--recipe", "supervised", "--config",
+        tmp_path / "iris.toml", "--set", "epochs=60",
+    )  # fmt: skip
+    view = shown(typed, "iris")["experiment"]
+    assert view["config"] == {"epochs": 60, "seed": 4}
+    assert view["source"] == {"kind": "dataset", "name": "iris"}
+    assert view["status"] == "Draft"
+    told = typed.said("experiment", "show", "iris")
+    assert "epochs" in told
+    assert "data" in told
+
+
+def test_a_program_behind_two_dashes_is_the_recipe_command(typed):
+    typed.draft("mine", "echo", "--wait", "a b")
+    view = shown(typed, "mine")["experiment"]
+    assert view["recipe"] == "command"
+    assert view["config"] == {"argv": ["echo", "--wait", "a b"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "status"),
+    [
+        (["--recipe", "sb3", "--", "true"], "leave one of the two out", 1),
+        (["--env", "A-v0", "--dataset", "iris"], "not both", 2),
+        (["--set", "epochs"], "write --set KEY=VALUE", 1),
+    ],
+)
+def test_what_contradicts_itself_is_refused(typed, options, said, status):
+    create = ("experiment", "create", "x", "--project", "lab", "--algorithm", "PPO")
+    typed.draft("first")
+    told = typed.run(*create, *options, status=status)
+    assert said in told.stderr
+
+
+def test_experiments_are_listed_copied_and_deleted(typed):
+    typed.draft("mine")
+    assert "mine (copy): Draft" in typed.said("experiment", "duplicate", "mine")
+    table = typed.said("experiment", "list", "--project", "lab")
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["mine", "mine"]
+    listed = json.loads(typed.said("experiment", "list", "--json"))
+    assert [it["name"] for it in listed] == ["mine", "mine (copy)"]
+    typed.said("experiment", "delete", "mine (copy)", "--yes")
+    assert "no experiment called mine (copy)" in typed.said(
+        "experiment", "show", "mine (copy)", status=1
+    )
+
+
+def test_experiments_of_one_name_are_told_apart_in_the_refusal(typed):
+    typed.draft("mine")
+    typed.draft("mine")
+    told = typed.said("experiment", "show", "mine", status=1)
+    assert "2 experiments are called mine: " in told
+    assert told.count("in the project lab, Draft") == 2
+
+
+@pytest.mark.slow
+def test_a_training_is_waited_for_and_what_it_measured_can_be_seen(typed):
+    typed.draft("mine")
+    waited = typed.run("experiment", "train", "mine", "--max-steps", 40, "--wait")
+    assert "this command does the work" in waited.stderr
+    assert re.match("mine: (Pending|Running)", waited.stdout)
+    assert waited.stdout.splitlines()[-1].startswith("mine  Succeeded  step 40")
+
+    table = typed.said("experiment", "metrics", "mine")
+    assert "fitness  40    40       10     40    4       ▁▃▆█" in table
+    text = typed.said("experiment", "metrics", "mine", "--csv", "--metric", "score")
+    assert list(csv.reader(io.StringIO(text)))[-1] == ["40", "40.0"]
+    points = json.loads(typed.said("experiment", "metrics", "mine", "--json"))
+    assert len(points) == 8
+    assert [it["step"] for it in shown(typed, "mine")["checkpoints"]] == [
+        10, 20, 30, 40,
+    ]  # fmt: skip
+    assert "CartPole-v1" in typed.said("experiment", "show", "mine")
+    assert typed.said("experiment", "log", "mine", "--lines", 1) == "made step 40\n"
+
+
+@pytest.mark.slow
+def test_following_prints_each_line_once_and_none_of_the_run_before(typed):
+    typed.draft("mine")
+    typed.run("experiment", "train", "mine", "--wait")
+    resumed = typed.run(
+        "experiment", "resume", "mine", "--max-steps", 50, "--follow"
+    ).stdout.splitlines()
+    assert resumed[:-1] == [
+        "begins at 20",
+        "made step 30",
+        "made step 40",
+        "made step 50",
+    ]
+    assert resumed[-1].startswith("mine  Succeeded")
+
+
+@pytest.mark.slow
+def test_a_new_experiment_goes_on_from_any_checkpoint(typed):
+    typed.draft("mine")
+    typed.run("experiment", "train", "mine", "--wait")
+    typed.run(
+        "experiment", "resume", "mine", "--as", "other", "--checkpoint", 10, "--wait"
+    )
+    assert "begins at 10" in typed.said("experiment", "log", "other")
+    refused = typed.said(
+        "experiment", "resume", "mine", "--checkpoint", "best", status=1
+    )
+    assert "name a new one with --as" in refused
+
+
+@pytest.mark.slow
+def test_a_failure_is_told_and_ends_with_status_1(typed):
+    typed.draft("mine", "sh", "-c", "echo no luck; exit 3")
+    failed = typed.run("experiment", "train", "mine", "--wait", status=1)
+    assert failed.stdout.splitlines()[-2].startswith("mine  Failed")
+    assert "no luck" in failed.stdout.splitlines()[-1]
+    typed.run("experiment", "watch", "mine", status=1)
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_bar_and_ctrl_c_leaves_the_training_running(typed):
+    typed.draft("mine")
+    train = ("experiment", "train", "mine", "--max-steps", 40, "--wait")
+    with on_a_terminal(typed, *train) as terminal:
+        eventually(lambda: "step 10 of 40" in terminal.drawn, what="it draws a step")
+        terminal.popen.send_signal(signal.SIGINT)
+        assert terminal.wait() in (0, 130)
+    assert "━" in terminal.drawn
+
+
+@pytest.mark.slow
+def test_a_server_does_the_work_where_one_runs(typed):
+    typed.draft("mine")
+    typed.hold.touch()
+    with serving(Place(typed.folder)):
+        asked = typed.run("experiment", "train", "mine")
+        assert asked.stderr == ""
+        eventually(
+            lambda: shown(typed, "mine")["experiment"]["status"] == "Running",
+            what="it runs",
+        )
+        said = typed.said("experiment", "stop", "mine", "--reason", "enough")
+        assert said == "mine: Stopping\n"
+        watched = typed.run("experiment", "watch", "mine", "--json", status=1)
+    assert json.loads(watched.stdout.splitlines()[-1])["status"] == "Stopped"
+    assert "enough" in typed.said("audit", "log")
+
+
+@pytest.mark.slow
+def test_a_log_is_followed_to_its_end(typed):
+    typed.draft("mine")
+    typed.hold.touch()
+    with serving(Place(typed.folder)):
+        typed.said("experiment", "train", "mine")
+        with on_a_terminal(typed, "experiment", "log", "mine", "--follow") as terminal:
+            eventually(lambda: "begins at 0" in terminal.drawn, what="the first line")
+            typed.hold.unlink()
+            assert terminal.wait() == 0
+    assert terminal.drawn.split("\r\n")[:-1] == [
+        "begins at 0",
+        "made step 10",
+        "made step 20",
+    ]

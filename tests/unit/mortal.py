@@ -1,0 +1,355 @@
+"""Processes that die: all that they write is on disk, and what they have begun goes on.
+
+A process dies before or after something that it does to the world outside: an append,
+rows, a bundle, metric points, anything that is asked of the trainer.  Such moments are
+counted, so that a test can have it die at each of them, one after the other.
+"""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from attrs import define, field, frozen
+
+from arena_core import gym
+from arena_core.adapters.blobs.files import FileBlobStore
+from arena_core.adapters.json_web_tokens import JsonWebTokens
+from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
+from arena_core.adapters.presence.memory import MemoryPresence
+from arena_core.adapters.rows.sqlite import SQLiteRowStore
+from arena_core.adapters.runtimes.onnx import OnnxLoader
+from arena_core.adapters.stores.sqlite import SQLiteEventStore
+from arena_core.adapters.telemetry.memory import MemoryScoreboard
+from arena_core.adapters.trainers.memory import MemoryTrainer
+from arena_core.application.handling import Handler
+from arena_core.application.keys import DeploymentKeys, MasterSecret
+from arena_core.application.loading import Runtimes
+from arena_core.application.metering import Metering
+from arena_core.application.pipeline_runner import PipelineRunner
+from arena_core.application.ports import Device
+from arena_core.application.serving import Registry
+from arena_core.application.session import Core
+from arena_core.application.supervision import Supervisor
+from arena_core.application.tallies import LogTally
+from arena_core.application.telemetry import Telemetry
+from arena_core.application.training_loop import TrainingLoop
+from arena_core.application.use_cases import Application, UseCases
+from arena_core.application.views import Views
+from arena_core.domain.ids import WorkerId
+from arena_core.domain.stage_settings import Condition, Retries
+from arena_core.entrypoints.inspection import inspect
+from unit.pipelines_at_work import LAB
+
+import bundles
+
+RUNTIMES = Runtimes({".onnx": OnnxLoader(Device.CPU)})
+STORE = "arena.db"
+MOST_PASSES = 120
+
+
+class Died(BaseException):
+    """The process is gone, from one moment to the next: nothing can catch this."""
+
+
+class HangsError(AssertionError):
+    """The pipeline hangs: nothing more comes of it."""
+
+
+@define
+class Fate:
+    """Counts the points at which a process can die, and has it die at some."""
+
+    deaths: frozenset[int] = frozenset()
+    points: list[str] = field(factory=list)
+
+    def point(self, what: str) -> None:
+        self.points.append(what)
+        if len(self.points) in self.deaths:
+            raise Died(what)
+
+
+class Mortal:
+    """An adapter, some of whose calls are a point before they begin and when done."""
+
+    def __init__(self, adapter: object, fate: Fate, *effects: str) -> None:
+        self._adapter, self._fate, self._effects = adapter, fate, effects
+
+    def __getattr__(self, name: str):
+        call = getattr(self._adapter, name)
+        if name not in self._effects:
+            return call
+
+        def mortal(*args, **named):
+            self._fate.point(f"before {name}")
+            result = call(*args, **named)
+            self._fate.point(f"after {name}")
+            return result
+
+        return mortal
+
+
+@define
+class Place:
+    """What outlives every process: the disk, the trainings, the time."""
+
+    folder: Path
+    trainer: MemoryTrainer
+    now: datetime = datetime(2026, 9, 1, tzinfo=UTC)
+    presence: MemoryPresence = field(factory=MemoryPresence)
+
+    def copy(self, folder: Path, trainer: MemoryTrainer) -> "Place":
+        shutil.copytree(self.folder, folder)
+        return Place(folder, trainer, self.now)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    @contextmanager
+    def process(self, fate: Fate) -> Iterator["Process"]:
+        """Give a process that has just begun; afterwards it is gone, in any case."""
+        path = self.folder / STORE
+        store = SQLiteEventStore.open(path, clock=self.clock)
+        rows = SQLiteRowStore.open(self.folder / "views", code="1")
+        metrics = SQLiteMetricStore.open(path)
+        blobs = FileBlobStore(self.folder / "blobs")
+        worker = WorkerId(uuid4())
+        with closing(store), closing(rows), closing(metrics):
+            mortal_store = Mortal(store, fate, "append")
+            core = Core(
+                mortal_store,
+                Handler(mortal_store, self.clock),
+                Views(mortal_store, Mortal(rows, fate, "update")),
+                Mortal(metrics, fate, "record"),
+                Mortal(blobs, fate, "put"),
+                partial(inspect, RUNTIMES),
+                self.clock,
+                uuid4,
+                trainer=self._mortal_trainer(fate),
+                master=MasterSecret(bytes(32)),
+                signer=JsonWebTokens(bytes(32)),
+            )
+            self.presence.announce(worker)
+            process = Process(self, core, worker)
+            try:
+                yield process
+            finally:
+                process.registry.close()
+                self.presence.withdraw(worker)
+
+    def _mortal_trainer(self, fate: Fate) -> Mortal:
+        effects = ("start", "stop", "acknowledge", "tidy", "discard")
+        return Mortal(self.trainer, fate, *effects)
+
+
+class Process:
+    """All that one process of the server does, a step at a time and in any order."""
+
+    def __init__(self, place: Place, core: Core, worker: WorkerId) -> None:
+        keys = DeploymentKeys(bytes(32))
+        self.core, self.place = core, place
+        self.registry = Registry(keys, worker, agreement=core.agreement)
+        self.loop = TrainingLoop(core, place.presence, core.trainer, worker, most=2)
+        self.runner = PipelineRunner(core)
+        self.supervisor = Supervisor(
+            core, self.registry, place.presence, RUNTIMES, worker, beside={}
+        )
+        self.application = Application(
+            core,
+            self.registry,
+            keys,
+            bytes,
+            metering=Metering(
+                Telemetry(), MemoryScoreboard(), place.presence, worker, lambda: None
+            ),
+            tally=LogTally(core.store),
+        )
+
+    @property
+    def use(self) -> UseCases:
+        return self.application.on_behalf_of(LAB)
+
+    def works(self) -> list[Callable[[], None]]:
+        """Return what its threads do again and again, each one pass."""
+        return [
+            self.loop.reconcile,
+            self.runner.reconcile,
+            self.supervisor.follow,
+            self.supervisor.reconcile,
+        ]
+
+
+# --- a pipeline, and the people who use it -------------------------------------------
+
+
+def teach(run):
+    """Train a teacher at once, and a student only at the second attempt."""
+    yield
+    role = run.config["argv"][0]
+    if role == "teacher":
+        _write(run, 10, 1.0)
+        yield
+        _write(run, 20, 0.5)
+        return
+    if run.resume is None:
+        _write(run, 10, 2.0)
+        yield
+        raise SystemExit(1)
+    _write(run, 20, 3.0)
+
+
+def _write(run, step, fitness):
+    role = run.config["argv"][0]
+    bundle = run.folder / "made"
+    seed = step if role == "teacher" else 100 + step
+    bundles.cartpole(bundle, network=bundles.Network.of(4, 2, seed=seed))
+    run.log(step, fitness=fitness)
+    run.checkpoint(step, bundle)
+
+
+@frozen
+class Line:
+    """Teacher, then student (at the second attempt), then live once approved."""
+
+    project: UUID
+    pipeline: UUID
+
+    @classmethod
+    def lay(cls, use: UseCases) -> "Line":
+        project = use.projects.create("lab", kind="advanced").id
+        pipeline = use.pipelines.create(project, name="line").id
+        line = cls(project, pipeline)
+        line._insert(use, "teacher", auto_add="best")
+        line._insert(
+            use,
+            "student",
+            trigger="auto",
+            condition=Condition(min_fitness=0.5),
+            retries=Retries(1, 2),
+        )
+        use.pipelines.insert_stage(
+            pipeline, type="deployment", trigger="auto", approval=True
+        )
+        return line
+
+    def _insert(self, use: UseCases, role: str, **said) -> None:
+        made = use.experiments.create(
+            self.project,
+            name=role,
+            algorithm="PPO",
+            source=gym("CartPole-v1"),
+            recipe="command",
+            config={"argv": [role]},
+        )
+        use.pipelines.insert_stage(
+            self.pipeline, type="experiment", experiment_id=made.id, **said
+        )
+
+    def attend(self, use: UseCases) -> None:
+        """Trigger the first stage if nobody has, and approve of what is asked."""
+        first, *rest = use.pipelines.get(self.pipeline).stages
+        if first.run is None:
+            use.pipelines.trigger(self.pipeline, first.id)
+        for stage in rest:
+            if stage.run is not None and stage.run.awaits_approval:
+                use.pipelines.approve(self.pipeline, stage.id)
+
+    def has_ended(self, use: UseCases) -> bool:
+        stages = use.pipelines.get(self.pipeline).stages
+        return all(s.run is not None and s.run.ended_at is not None for s in stages)
+
+
+@frozen
+class Outcome:
+    """What has become of it: all but who did it, and when."""
+
+    stages: list
+    experiments: list
+    agents: list
+    streams: dict
+
+    @classmethod
+    def of(cls, use: UseCases, line: Line) -> "Outcome":
+        stages = use.pipelines.get(line.pipeline).stages
+        return cls(
+            [_stage(stage) for stage in stages],
+            [_experiment(use, e) for e in use.experiments.list()],
+            sorted(_agent(agent) for agent in use.agents.list()),
+            _streams(use),
+        )
+
+
+def _stage(stage):
+    run = stage.run
+    return (
+        stage.status.value,
+        stage.stale,
+        run.number,
+        run.attempt,
+        run.consumed and run.consumed.digest,
+        run.produced and (run.produced.digest, run.produced.scores),
+        run.agent_id,
+        run.reason,
+    )
+
+
+def _experiment(use, made):
+    written = [
+        (c.step, c.digest, c.evaluation_score)
+        for c in use.experiments.checkpoints(made.id)
+    ]
+    points = [(p.step, p.name, p.value) for p in use.experiments.metrics(made.id)]
+    return made.name, made.status.value, written, points
+
+
+def _agent(agent):
+    status = agent.deployment and agent.deployment.status.value
+    return str(agent.id), agent.name, agent.checkpoint.digest, status
+
+
+def _streams(use) -> dict:
+    """Return what has happened to each thing, less who has taken it on how often."""
+    streams: dict = {}
+    for recorded in use.session.core.store.read_all(limit=10_000):
+        kind = recorded.name.partition(".")[0]
+        claims = recorded.name == "experiment.training_claimed"
+        if kind in {"stage", "experiment", "agent", "pipeline"} and not claims:
+            streams.setdefault(recorded.stream, []).append(recorded.name)
+    return streams
+
+
+def live(process: Process, line: Line, order: random.Random) -> Outcome:
+    """Let a process work until the pipeline has ended; return what has become of it.
+
+    `order`: in which order its threads get their turns.
+    """
+    for _ in range(MOST_PASSES):
+        turns = [*process.works(), lambda: line.attend(process.use)]
+        order.shuffle(turns)
+        for turn in turns:
+            turn()
+        process.place.now += timedelta(seconds=1)
+        if line.has_ended(process.use) and _is_quiet(process):
+            return Outcome.of(process.use, line)
+    raise HangsError(process.use.pipelines.get(line.pipeline))
+
+
+def _is_quiet(process: Process) -> bool:
+    """Say whether all agents that were connected are live."""
+    agents = process.use.agents.list()
+    deployed = [a.deployment for a in agents if a.deployment is not None]
+    return all(d.status.value != "Pending" for d in deployed)
+
+
+def lives(place: Place, line: Line, seed: int, *fates: Fate) -> Outcome:
+    """Live with each fate, one process after the other; the last one does not die."""
+    order = random.Random(seed)  # noqa: S311 -- orders turns, guards nothing
+    for fate in fates:
+        with suppress(Died), place.process(fate) as process:
+            return live(process, line, order)
+    with place.process(Fate()) as process:
+        return live(process, line, order)

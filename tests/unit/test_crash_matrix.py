@@ -1,0 +1,220 @@
+"""A pipeline whose processes die at every single point ends as if none had died.
+
+The points are those at which a process does something to the world outside, each
+before and after; what it was doing with the rest of its memory is gone.  The mutants
+at the end are processes with a bug of the kinds that this must find.
+"""
+
+from collections import Counter
+from contextlib import closing
+from shutil import copytree
+from uuid import uuid4
+
+import pytest
+from attrs import define, evolve, field
+
+from arena_core.adapters.trainers.memory import MemoryTrainer
+from arena_core.application.pipeline_runner import PipelineRunner
+from arena_core.application.stage_steps import Step
+from arena_core.application.trainer import RunState, Sighting
+from arena_core.domain.stage_run import Reaction
+from unit.mortal import Fate, Line, Outcome, Place, lives, teach
+
+SEEDS = (1, 2, 3)
+
+
+@define
+class Matrix:
+    """A pipeline that is laid out and not begun, of which every life gets a copy."""
+
+    folder: object
+    template: Place
+    line: Line
+    trainer: type[MemoryTrainer] = MemoryTrainer
+    copies: int = 0
+    crash_free: dict[int, tuple[Outcome, int]] = field(factory=dict)
+
+    @classmethod
+    def of(cls, folder) -> "Matrix":
+        (folder / "template").mkdir()
+        with closing(MemoryTrainer({"command": teach})) as trainer:
+            place = Place(folder / "template", trainer)
+            with place.process(Fate()) as process:
+                line = Line.lay(process.use)
+        return cls(folder, place, line)
+
+    def live(self, seed: int, *fates: Fate) -> tuple[Outcome, Counter]:
+        """Return what has become of it, and how often each training was started."""
+        self.copies += 1
+        with closing(self.trainer({"command": teach})) as trainer:
+            place = self.template.copy(self.folder / f"{self.copies}", trainer)
+            outcome = lives(place, self.line, seed, *fates)
+            return outcome, _starts(trainer)
+
+    def without_a_crash(self, seed: int) -> tuple[tuple[Outcome, Counter], int]:
+        """Return what becomes of it if nobody dies, and how many points there are."""
+        if seed not in self.crash_free:
+            fate = Fate()
+            self.crash_free[seed] = (self.live(seed, fate), len(fate.points))
+        return self.crash_free[seed]
+
+    def check(self, seed: int, *deaths: int) -> None:
+        """Check that it ends alike when each of the processes dies at its point."""
+        expected, _ = self.without_a_crash(seed)
+        fates = [Fate(frozenset({death})) for death in deaths]
+        assert self.live(seed, *fates) == expected, [f.points[-1:] for f in fates]
+
+
+def _starts(trainer: MemoryTrainer) -> Counter:
+    return Counter(e.run_id for e in trainer.ledger if e.what == "start")
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory):
+    return Matrix.of(tmp_path_factory.mktemp("matrix"))
+
+
+def test_a_pipeline_that_nobody_kills_ends_as_it_should(matrix):
+    (outcome, starts), points = matrix.without_a_crash(SEEDS[0])
+    assert [stage[0] for stage in outcome.stages] == ["Succeeded"] * 3
+    assert [stage[3] for stage in outcome.stages] == [1, 2, 1]
+    assert [name for _, name, *_ in sorted(outcome.agents, key=lambda a: a[1])] == [
+        "line",
+        "teacher",
+    ]
+    assert sorted(starts.values()) == [1, 1, 1]
+    assert points > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_it_ends_alike_wherever_its_process_dies(matrix, seed):
+    _, points = matrix.without_a_crash(seed)
+    for death in range(1, points + 1):
+        matrix.check(seed, death)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_it_ends_alike_though_the_process_that_goes_on_dies_too(matrix, seed):
+    """The second death is early in the second life, which is when it recovers."""
+    _, points = matrix.without_a_crash(seed)
+    for death in range(1 + seed, points + 1, 7):
+        matrix.check(seed, death, 1 + death % 11, 1 + death % 5)
+
+
+# --- the matrix itself: it finds what it is to find ----------------------------------
+
+
+def _in_two_appends(monkeypatch, reaction, first):
+    """Have what a reaction records in two appends, `first` of them first."""
+    record = Step._record
+
+    def split(step, changes, what):
+        if what is not reaction:
+            record(step, changes, what)
+            return
+        early, late = changes[first], [c for c in changes if c not in changes[first]]
+        context = step._context(what)
+        for part in (early, late):
+            if part:
+                step.core.handler.handle(evolve(context, command_id=uuid4()), *part)
+
+    monkeypatch.setattr(Step, "_record", split)
+
+
+def the_next_stage_is_triggered_after_the_success(monkeypatch, _):
+    _in_two_appends(monkeypatch, Reaction.SUCCEED, slice(0, 1))
+
+
+def the_agent_is_added_before_the_success(monkeypatch, _):
+    _in_two_appends(monkeypatch, Reaction.SUCCEED, slice(1, 2))
+
+
+def the_training_is_asked_for_before_the_stage_says_that_it_began(monkeypatch, _):
+    _in_two_appends(monkeypatch, Reaction.START, slice(0, 1))
+
+
+def the_stage_says_that_it_began_before_its_work_is_asked_for(monkeypatch, _):
+    _in_two_appends(monkeypatch, Reaction.START, slice(-1, None))
+
+
+def a_runner_knows_only_what_it_has_heard_itself(monkeypatch, _):
+    def look_at_nothing(runner, head):
+        runner._position = max(runner._position, head - 1)
+
+    monkeypatch.setattr(PipelineRunner, "_look_at_all", look_at_nothing)
+
+
+def a_training_is_told_once_and_not_until_it_is_recorded(monkeypatch, matrix):
+    class Forgetful(MemoryTrainer):
+        def news(self, run_id):
+            told = super().news(run_id)
+            kept = [self._kept(run_id, found) for found in told.checkpoints]
+            self.acknowledge(run_id, told.mark)
+            return evolve(told, checkpoints=kept)
+
+        def _kept(self, run_id, found):
+            folder = self.home / f"kept-{run_id}-{found.step}"
+            copytree(found.folder, folder, dirs_exist_ok=True)
+            return evolve(found, folder=folder)
+
+    monkeypatch.setattr(matrix, "trainer", Forgetful)
+
+
+def a_process_starts_what_it_has_not_started_itself(monkeypatch, _):
+    class Blind:
+        """Sees of a trainer only what this very process has started."""
+
+        def __init__(self, trainer):
+            self.trainer, self.started = trainer, set()
+
+        def __getattr__(self, name):
+            return getattr(self.trainer, name)
+
+        def start(self, order, lay_out):
+            self.trainer._runs.pop(order.run_id, None)
+            self.trainer.start(order, lay_out)
+            self.started.add(order.run_id)
+
+        def look(self, run_id):
+            seen = self.trainer.look(run_id)
+            return seen if run_id in self.started else Sighting(RunState.ABSENT)
+
+    mortal = Place._mortal_trainer
+
+    def blind(place, fate):
+        return mortal(evolve(place, trainer=Blind(place.trainer)), fate)
+
+    monkeypatch.setattr(Place, "_mortal_trainer", blind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "bug",
+    [
+        the_next_stage_is_triggered_after_the_success,
+        the_agent_is_added_before_the_success,
+        the_training_is_asked_for_before_the_stage_says_that_it_began,
+        the_stage_says_that_it_began_before_its_work_is_asked_for,
+        a_runner_knows_only_what_it_has_heard_itself,
+        a_training_is_told_once_and_not_until_it_is_recorded,
+        a_process_starts_what_it_has_not_started_itself,
+    ],
+)
+def test_the_matrix_finds(bug, tmp_path, monkeypatch):
+    matrix = Matrix.of(tmp_path)
+    expected, _ = matrix.without_a_crash(1)
+    bug(monkeypatch, matrix)
+    fate = Fate()
+    assert matrix.live(1, fate) == expected, "nobody dies, and it is seen all the same"
+    with pytest.raises(AssertionError):  # noqa: PT012 -- at whichever point it is
+        for death in _likely_ones_first(fate.points):
+            matrix.check(1, death)
+
+
+def _likely_ones_first(points):
+    """Return all points, those first at which most bugs of this kind are seen."""
+    likely = {"after append", "after acknowledge"}
+    every = range(1, len(points) + 1)
+    return sorted(every, key=lambda death: points[death - 1] not in likely)
