@@ -88,7 +88,7 @@ class TestSQLite(MetricStoreContract):
                 [(EXPERIMENT.bytes, *each) for each in old],
             )
         store.record(EXPERIMENT, [SCORE], log_position=2)
-        assert list(store.points(EXPERIMENT, names=["score"]))[0] == SCORE
+        assert next(iter(store.points(EXPERIMENT, names=["score"]))) == SCORE
         found, after = [], 0
         while page := store.since(EXPERIMENT, after, limit=1):
             found += page

@@ -14,7 +14,9 @@ from end_to_end.typed_commands import on_a_terminal, typed_in
 
 @pytest.fixture
 def typed(tmp_path):
-    return typed_in(tmp_path)
+    typed = typed_in(tmp_path)
+    yield typed
+    typed.hold.unlink(missing_ok=True)  # what a test has left running ends
 
 
 def shown(typed, name):
@@ -59,6 +61,36 @@ def test_what_contradicts_itself_is_refused(typed, options, said, status):
     typed.draft("first")
     told = typed.run(*create, *options, status=status)
     assert said in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--env", "CartPole-v1", "--recipe", "sbx3"], "use one of command, sb3"),
+        (["--env", "CartPole-v1", "--set", "total=5"], "total_steps"),
+        (["--dataset", "iris", "--recipe", "sb3"], "name another recipe"),
+        (["--", "true"], "--env or --dataset"),
+    ],
+)
+def test_a_set_up_that_nothing_could_train_is_not_drafted(typed, options, said):
+    create = ("experiment", "create", "x", "--project", "lab", "--algorithm", "PPO")
+    typed.draft("first")
+    assert said in typed.run(*create, *options, status=1).stderr
+    listed = json.loads(typed.said("experiment", "list", "--json"))
+    assert [it["name"] for it in listed] == ["first"]
+
+
+def test_what_is_to_hold_uploaded_checkpoints_needs_no_recipe(typed):
+    create = ("experiment", "create", "x", "--project", "lab", "--algorithm", "PPO")
+    assert "x: Draft" in typed.said(*create)
+
+
+def test_who_has_asked_without_a_server_is_told_what_does_it(typed):
+    typed.draft("mine")
+    told = typed.said("experiment", "train", "mine", "--max-steps", 10)
+    assert "arena-core experiment watch mine --serve" in told
+    watched = typed.run("experiment", "watch", "mine", "--serve")
+    assert "mine  Succeeded" in watched.stdout
 
 
 def test_experiments_are_listed_copied_and_deleted(typed):
@@ -145,12 +177,20 @@ def test_a_failure_is_told_and_ends_with_status_1(typed):
 @pytest.mark.slow
 def test_a_terminal_shows_a_bar_and_ctrl_c_leaves_the_training_running(typed):
     typed.draft("mine")
-    train = ("experiment", "train", "mine", "--max-steps", 40, "--wait")
-    with on_a_terminal(typed, *train) as terminal:
+    typed.run("experiment", "train", "mine", "--max-steps", 10, "--wait")
+    typed.hold.touch()
+    resume = ("experiment", "resume", "mine", "--max-steps", 40, "--wait")
+    with on_a_terminal(typed, *resume) as terminal:
         eventually(lambda: "step 10 of 40" in terminal.drawn, what="it draws a step")
+        eventually(lambda: "Running" in terminal.drawn, what="it runs")
         terminal.popen.send_signal(signal.SIGINT)
-        assert terminal.wait() in (0, 130)
-    assert "━" in terminal.drawn
+        assert terminal.wait() == 130
+    assert "━  25%" in terminal.drawn
+    assert "The training goes on." in terminal.drawn
+    typed.hold.unlink()
+    watched = typed.run("experiment", "watch", "mine", "--serve")
+    assert "mine  Succeeded  step 40" in watched.stdout
+    assert typed.said("experiment", "log", "mine").count("begins at 10") == 1
 
 
 @pytest.mark.slow

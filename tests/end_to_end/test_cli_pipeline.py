@@ -18,7 +18,9 @@ FAILS = ("sh", "-c", "echo the disk is on fire; exit 3")
 
 @pytest.fixture
 def typed(tmp_path):
-    return typed_in(tmp_path)
+    typed = typed_in(tmp_path)
+    yield typed
+    typed.hold.unlink(missing_ok=True)  # what a test has left running ends
 
 
 @pytest.fixture
@@ -303,7 +305,6 @@ def test_approval_is_of_the_checkpoint_that_was_seen(chain):
 
 @pytest.mark.slow
 def test_following_what_a_stage_trains_prints_nothing_of_the_run_before(chain):
-    chain.run("experiment", "train", "second", "--wait", status=1)
     chain.run("pipeline", "trigger", "chain", 1, "--wait")
     again = chain.run("experiment", "train", "first", "--follow").stdout
     assert again.splitlines()[:-1] == ["begins at 0", "made step 10", "made step 20"]
@@ -327,6 +328,16 @@ def test_a_terminal_shows_the_tree_anew_until_all_has_ended(chain):
 
 
 @pytest.mark.slow
+def test_what_was_never_run_is_told_instead_of_nothing(chain):
+    told = chain.run("pipeline", "watch", "chain").stdout
+    assert told.splitlines() == ["1 first: NotStarted", "2 second: NotStarted"]
+
+
+def test_who_has_triggered_without_a_server_is_told_what_does_it(chain):
+    told = chain.said("pipeline", "trigger", "chain", 1)
+    assert "arena-core pipeline watch chain --serve" in told
+
+
 def test_ctrl_c_ends_the_watching_and_another_one_goes_on_where_it_was(chain):
     chain.hold.touch()
     with on_a_terminal(chain, "pipeline", "trigger", "chain", 1, "--wait") as terminal:

@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve, frozen
 from starlette.testclient import TestClient
 
+import arena_core
 from arena_core.entrypoints.http.app import CONTROL_PLANE, build_app
 
 import bundles
@@ -55,15 +56,38 @@ class Orders:
     agent: str
     token: str
     expect: dict[str, Any]
+    draft: str
+    pipeline: str
+    stages: list[str]
 
     def __getitem__(self, path: str) -> tuple[str, Any]:
-        body = self.expect[path]
-        for name in ("agent", "token"):
-            path = path.replace(f"{{{name}_id}}", getattr(self, name))
-        return path.replace("{organisation_id}", "default"), body
+        stage = self.stages[1 if path.endswith("/move") else 0]
+        ids = {
+            "agent_id": self.agent,
+            "token_id": self.token,
+            "organisation_id": "default",
+            "experiment_id": self.draft,
+            "pipeline_id": self.pipeline,
+            "stage_id": stage,
+        }
+        return path.format(**ids), self.expect[path]
 
 
 FINAL = {"type": "final"}
+TRAINED = f"{API}/experiments/{{experiment_id}}"
+PIPELINE = f"{API}/pipelines/{{pipeline_id}}"
+STAGE = f"{PIPELINE}/stages/{{stage_id}}"
+ORDERS_OF_TRAINING = ("train", "stop", "resume", "duplicate")
+ORDERS_OF_STAGES = ("trigger", "retry", "stop", "approve", "reject")
+BEFORE = {
+    f"{TRAINED}/stop": ("train",),
+    f"{TRAINED}/resume": ("train", "stop"),
+    f"{STAGE}/retry": ("trigger", "stop"),
+    f"{STAGE}/stop": ("trigger",),
+    f"{STAGE}/approve": ("trigger",),
+    f"{STAGE}/reject": ("trigger",),
+}
+"""What has to be asked for first."""
 TAKERS = [endpoint.path for endpoint in CONTROL_PLANE if endpoint.takes_key]
 
 
@@ -94,7 +118,46 @@ def orders(world, client, tmp_path):
         f"{API}/organisations/{{organisation_id}}/invitations": {"user": "bob"},
     }
     key = world.issued(kind="org")
-    return Orders(client, of, str(agent.id), str(key.view.id), bodies)
+    draft = trainable(world, agent.project_id, tmp_path)
+    line = in_line(world)
+    bodies |= {
+        **{key_0: {} for key_0 in (f"{TRAINED}/{what}" for what in ORDERS_OF_TRAINING)},
+        f"{API}/pipelines": {"project_id": str(line.project_id), "name": "x"},
+        f"{PIPELINE}/duplicate": {},
+        f"{PIPELINE}/stages": {"type": "deployment"},
+        f"{STAGE}/move": {"position": 3},
+        **{key_0: {} for key_0 in (f"{STAGE}/{what}" for what in ORDERS_OF_STAGES)},
+    }
+    return Orders(
+        client,
+        of,
+        str(agent.id),
+        str(key.view.id),
+        bodies,
+        draft,
+        str(line.id),
+        [str(stage.id) for stage in line.stages],
+    )
+
+
+def trainable(world, project_id, folder):
+    """Return the id of a Draft that can be trained, and that has a checkpoint."""
+    experiments = world.arena.experiments
+    source = arena_core.gym("CartPole-v1")
+    made = experiments.create(project_id, name="x", algorithm="PPO", source=source)
+    bundle = bundles.cartpole(folder / "third")
+    experiments.add_checkpoint(made.id, step=5, path=bundle)
+    return str(made.id)
+
+
+def in_line(world):
+    """Return a pipeline of three stages, the first of which needs approval."""
+    pipelines = world.arena.pipelines
+    line = world.pipeline()
+    pipelines.edit_stage(line.id, line.stages[0].id, approval=True)
+    for _ in range(2):
+        line = pipelines.insert_stage(line.id, type="deployment")
+    return line
 
 
 def ready(world, orders, path):
@@ -106,6 +169,11 @@ def ready(world, orders, path):
         orders.client.post(f"{one}/connect", json={})
     if path.endswith("restore"):
         orders.client.request("DELETE", one, json={})
+    for what in BEFORE.get(path, ()):
+        where, _ = orders[f"{path.rpartition('/')[0]}/{what}"]
+        assert orders.client.post(where, json={}).is_success
+    if path.endswith(("approve", "reject")):
+        world.arena.supervisor._beside["runner"].reconcile()
     return world.head()
 
 

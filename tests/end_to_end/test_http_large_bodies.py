@@ -16,7 +16,7 @@ from arena_core.entrypoints.http.endpoints import (
     LARGEST_OF_STRANGERS,
     PUBLIC,
 )
-from arena_core.entrypoints.http.experiments import LARGEST_METRICS
+from arena_core.entrypoints.http.experiment_metrics import LARGEST_METRICS
 
 from end_to_end.http_world import asked, opened
 from every_shape import EVERY_SHAPE

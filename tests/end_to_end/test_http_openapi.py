@@ -4,12 +4,15 @@ import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
 from starlette.routing import Route
 
+from arena_core.application.pipeline_runner import SetAside
 from arena_core.domain.errors import Unavailable
 
 import bundles
@@ -518,6 +521,16 @@ def test_readyz_says_what_it_has_looked_at_and_nothing_of_the_log(idle):
             {"name": "read_model", "ok": True, "detail": None},
         ],
     }
+
+
+def test_readyz_counts_what_is_set_aside_and_stays_ready(idle):
+    runner = idle.arena.supervisor._beside["runner"]
+    runner._set_aside[uuid4()] = SetAside("It is ill.", 1, datetime.now(UTC))
+    answer = idle.client().get("/readyz")
+    assert answer.status_code == 200
+    (*_, waiting) = answer.json()["checks"]
+    assert waiting["name"] == "stages_and_trainings"
+    assert waiting["detail"].startswith("1 set aside")
 
 
 def test_readyz_says_no_when_the_store_cannot_be_read(idle):

@@ -253,11 +253,24 @@ def test_programs_are_not_named_over_http_unless_the_operator_allows_it():
         its = world.arena.experiments.list(name="e")[1].id
         world.arena.experiments.edit(its, **command)
         before = world.head()
-        for verb in ("train", "resume"):
+        for verb in ("train", "resume", "duplicate"):
             answer = client.post(f"{API}/experiments/{its}/{verb}", json={})
             assert answer.status_code in {403, 409}, answer.text
         assert client.post(f"{API}/experiments/{its}/train").status_code == 403
+        copied = client.post(f"{API}/experiments/{its}/duplicate", json={})
+        assert copied.status_code == 403
         assert world.head() == before
+
+
+def test_a_pipeline_of_the_operators_programs_is_not_copied_over_http():
+    with opened(serve=False) as world:
+        line = world.pipeline(recipe="command", config={"argv": ["true"]})
+        before = world.head()
+        where = f"{API}/pipelines/{line.id}/duplicate"
+        assert_problem(world.member().post(where, json={}), 403)
+        assert world.head() == before
+        world.arena.pipelines.duplicate(line.id)
+        assert world.head() > before
 
 
 # --- in a pipeline -------------------------------------------------------------------

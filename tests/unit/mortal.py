@@ -41,6 +41,7 @@ from arena_core.application.training_loop import TrainingLoop
 from arena_core.application.use_cases import Application, UseCases
 from arena_core.application.views import Views
 from arena_core.domain.ids import WorkerId
+from arena_core.domain.stage_run import Status
 from arena_core.domain.stage_settings import Condition, Retries
 from arena_core.entrypoints.inspection import inspect
 from unit.pipelines_at_work import LAB
@@ -261,6 +262,42 @@ class Line:
     def has_ended(self, use: UseCases) -> bool:
         stages = use.pipelines.get(self.pipeline).stages
         return all(s.run is not None and s.run.ended_at is not None for s in stages)
+
+
+def teach_for_ever(run):
+    """Write one checkpoint, and go on until somebody ends it."""
+    yield
+    _write(run, 10 if run.resume is None else 20, 1.0)
+    while True:
+        yield
+
+
+class Endless(Line):
+    """One stage that trains for ever: its time is over twice."""
+
+    time_limit_s: float | None = 20.0
+
+    @classmethod
+    def lay(cls, use: UseCases) -> "Endless":
+        project = use.projects.create("lab", kind="advanced").id
+        line = cls(project, use.pipelines.create(project, name="line").id)
+        line._insert(
+            use, "teacher", time_limit_s=cls.time_limit_s, retries=Retries(1, 2)
+        )
+        return line
+
+
+class Unwanted(Endless):
+    """One stage that trains for ever, until somebody stops it."""
+
+    time_limit_s = None
+
+    def attend(self, use: UseCases) -> None:
+        super().attend(use)
+        (stage,) = use.pipelines.get(self.pipeline).stages
+        written = use.experiments.checkpoints(stage.experiment_id)
+        if stage.status is Status.RUNNING and written:
+            use.pipelines.stop(self.pipeline, stage.id)
 
 
 @frozen

@@ -13,12 +13,22 @@ from uuid import uuid4
 import pytest
 from attrs import define, evolve, field
 
-from arena_core.adapters.trainers.memory import MemoryTrainer
+from arena_core.adapters.trainers.memory import MemoryTrainer, Script
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.stage_steps import Step
 from arena_core.application.trainer import RunState, Sighting
 from arena_core.domain.stage_run import Reaction
-from unit.mortal import Fate, Line, Outcome, Place, lives, teach
+from unit.mortal import (
+    Endless,
+    Fate,
+    Line,
+    Outcome,
+    Place,
+    Unwanted,
+    lives,
+    teach,
+    teach_for_ever,
+)
 
 SEEDS = (1, 2, 3)
 
@@ -30,23 +40,24 @@ class Matrix:
     folder: object
     template: Place
     line: Line
+    script: Script = teach
     trainer: type[MemoryTrainer] = MemoryTrainer
     copies: int = 0
     crash_free: dict[int, tuple[Outcome, int]] = field(factory=dict)
 
     @classmethod
-    def of(cls, folder) -> "Matrix":
+    def of(cls, folder, kind: type[Line] = Line, script: Script = teach) -> "Matrix":
         (folder / "template").mkdir()
-        with closing(MemoryTrainer({"command": teach})) as trainer:
+        with closing(MemoryTrainer({"command": script})) as trainer:
             place = Place(folder / "template", trainer)
             with place.process(Fate()) as process:
-                line = Line.lay(process.use)
-        return cls(folder, place, line)
+                line = kind.lay(process.use)
+        return cls(folder, place, line, script)
 
     def live(self, seed: int, *fates: Fate) -> tuple[Outcome, Counter]:
         """Return what has become of it, and how often each training was started."""
         self.copies += 1
-        with closing(self.trainer({"command": teach})) as trainer:
+        with closing(self.trainer({"command": self.script})) as trainer:
             place = self.template.copy(self.folder / f"{self.copies}", trainer)
             outcome = lives(place, self.line, seed, *fates)
             return outcome, _starts(trainer)
@@ -101,6 +112,21 @@ def test_it_ends_alike_though_the_process_that_goes_on_dies_too(matrix, seed):
     _, points = matrix.without_a_crash(seed)
     for death in range(1 + seed, points + 1, 7):
         matrix.check(seed, death, 1 + death % 11, 1 + death % 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "status", "attempts"), [(Endless, "Failed", 2), (Unwanted, "Stopped", 1)]
+)
+def test_a_training_that_is_made_to_end_ends_alike_wherever_its_process_dies(
+    kind, status, attempts, tmp_path
+):
+    matrix = Matrix.of(tmp_path, kind, teach_for_ever)
+    (outcome, starts), points = matrix.without_a_crash(1)
+    assert [(stage[0], stage[3]) for stage in outcome.stages] == [(status, attempts)]
+    assert sorted(starts.values()) == [1] * attempts
+    for death in range(1, points + 1):
+        matrix.check(1, death)
 
 
 # --- the matrix itself: it finds what it is to find ----------------------------------

@@ -17,7 +17,11 @@ import arena_core
 
 def import_all():
     found = pkgutil.walk_packages(arena_core.__path__, "arena_core.")
-    return [importlib.import_module(module.name) for module in found]
+    names = [module.name for module in found]
+    # What runs in trainings alone imports the libraries that they are made with.
+    trains = "arena_core.entrypoints.recipes."
+    alone = [n for n in names if n.startswith(trains) and n != trains + "programs"]
+    return [importlib.import_module(name) for name in names if name not in alone]
 
 assert len(import_all()) > 50
 """
@@ -109,9 +113,10 @@ def test_what_is_public_is_listed_and_sorted():
     listed = arena_core.__all__
     assert list(listed) == sorted(listed)
     assert len(set(listed)) == len(listed)
+    values = {name: getattr(arena_core, name) for name in dir(arena_core)}
     ours = {
         name
-        for name, value in vars(arena_core).items()
+        for name, value in values.items()
         if not name.startswith("_")
         and not ismodule(value)
         and getattr(value, "__module__", "").partition(".")[0] == "arena_core"

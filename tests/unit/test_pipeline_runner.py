@@ -620,6 +620,26 @@ def test_the_first_stage_begins_with_a_saved_agent(works):
     assert works.state(further).training.beginning.weights == digest
 
 
+def test_what_is_live_is_what_its_latest_agent_answers_with(works):
+    """An agent of an experiment that was bound before answers still."""
+    first, second = works.train(), works.experiment()
+    works.deploy()
+    for bound, fitness in ((first, 9.0), (second, 1.0)):
+        works.use.pipelines.edit_stage(
+            works.pipeline, works.stage(1).id, experiment_id=bound
+        )
+        works.trigger()
+        works.succeed(bound, {10: fitness})
+        works.connect()
+    works.use.pipelines.edit_stage(
+        works.pipeline, works.stage(2).id, condition=Condition(better_than_live=True)
+    )
+    works.trigger()
+    works.succeed(second, {10: 2.0})
+    found = works.run(2).finding
+    assert found == "The fitness 2 is above that of what is live, 1."
+
+
 def test_nothing_is_live_where_the_agent_is_disconnected(works):
     first = works.train()
     works.deploy(condition=Condition(better_than_live=True))

@@ -56,6 +56,44 @@ def two_lines(works):
     return works, first, second
 
 
+def test_a_success_is_recorded_though_the_next_stage_is_retried_just_then(
+    works, monkeypatch
+):
+    first, second = works.train(), works.train()
+    works.trigger()
+    works.succeed(first)
+    works.begin(second)
+    works.fail(second)
+    works.trigger()
+    works.begin(first)
+    record, raced = Step._record, []
+
+    def overtaken(step, changes, reaction):
+        if step.stage.id == works.stage(1).id and not raced:
+            raced.append(works.use.pipelines.retry(works.pipeline, works.stage(2).id))
+        record(step, changes, reaction)
+
+    monkeypatch.setattr(Step, "_record", overtaken)
+    works.finish(first)
+    assert not works.runner.set_aside
+    works.go_on()
+    assert raced
+    assert works.statuses() == ["Succeeded", "Running"]
+    assert (works.run(2).number, works.run(2).cause.value) == (2, "retry")
+
+
+def test_a_stage_that_was_lost_from_sight_is_found_again_after_a_while(works):
+    first = works.train()
+    works.trigger()
+    works.begin(first)
+    works.runner._forget(works.stage(1).id)
+    works.finish(first)
+    works.wait(590)
+    assert works.statuses() == ["Running"]
+    works.wait(10)
+    assert works.statuses() == ["Succeeded"]
+
+
 def test_a_defect_at_one_stage_keeps_no_other_waiting(two_lines, monkeypatch):
     works, first, second = two_lines
     Wrong(monkeypatch, works.stage(1).id, ZeroDivisionError("a defect"))

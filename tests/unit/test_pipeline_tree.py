@@ -66,6 +66,12 @@ def test_the_tree_draws_how_far_a_training_is_while_it_is_at_work():
     assert " 25%" not in drawn(view(ended), {ended.id: far})
 
 
+def test_a_training_that_has_said_nothing_yet_has_no_branch():
+    one = stage(1, status=Status.RUNNING, run=run())
+    silent = Progress(training().view, {})
+    assert len(drawn(view(one), {one.id: silent}).splitlines()) == 2
+
+
 def test_an_empty_tree_says_so():
     assert "no stages yet" in drawn(view())
 

@@ -119,6 +119,16 @@ def test_the_settings_are_plain_json():
     assert json.loads(json.dumps(settings)) == settings
 
 
+def test_who_slips_in_the_name_of_a_setting_is_told_those_there_are():
+    with pytest.raises(
+        Rejected, match=r"unknown field n_env\. The recipe sb3 has the"
+    ) as told:
+        checked(experiment(config={"n_env": 8}))
+    assert all(
+        name in str(told.value) for name in RECIPES["sb3"].config.__struct_fields__
+    )
+
+
 @pytest.mark.parametrize(
     ("said", "field"),
     [

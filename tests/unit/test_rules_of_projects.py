@@ -102,6 +102,9 @@ BY_ID = {
     "pipelines.insert_stage": lambda use, there: use.pipelines.insert_stage(
         there.pipeline, type="deployment"
     ),
+    "pipelines.inserted": lambda use, there: use.pipelines.inserted(
+        there.pipeline, type="deployment"
+    ),
     "pipelines.edit_stage": lambda use, there: use.pipelines.edit_stage(
         *there.stage, approval=True
     ),

@@ -54,6 +54,18 @@ def hyper(**values):
             "config.hyperparameters",
             "another environment",
         ),
+        (
+            {
+                "algorithm": "DQN",
+                "config": with_(
+                    QUICK_OFF_POLICY,
+                    n_envs=2,
+                    hyperparameters={"train_freq": [1, "episode"]},
+                ),
+            },
+            "config.hyperparameters.train_freq",
+            "in one environment only",
+        ),
         ({"config": QUICK | {"n_envs": 0}}, "config.n_envs", ""),
     ],
 )

@@ -244,7 +244,8 @@ def test_a_stop_leaves_a_last_checkpoint(tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output, errors) == (0, "", "")
+    said = load(Choice("iris"), None).described()
+    assert (process.returncode, output, errors) == (0, f"{said}\n", "")
     done = Trained(tmp_path / "run")
     assert done.steps == [done.points[-1]["step"]]
     loaded = done.loaded()
@@ -265,6 +266,13 @@ def test_settings_that_are_not_known_are_named(tmp_path):
     with pytest.raises(Rejected, match="config") as caught:
         trained(tmp_path / "run", "supervised", "iris", {"epochs": 0})
     assert caught.value.field == "config.epochs"
+
+
+def test_the_log_begins_with_what_is_sent_and_what_is_answered(tmp_path, capsys):
+    trained(tmp_path / "run", "supervised", "iris", {"epochs": 1})
+    columns, classes = capsys.readouterr().out.splitlines()
+    assert columns.startswith("columns: sepal length (cm), sepal width (cm), ")
+    assert classes == "classes: setosa, versicolor, virginica"
 
 
 def test_what_is_not_installed_is_answered_with_the_extra(capsys):

@@ -10,6 +10,7 @@ from arena_core import MetricPoint
 from arena_core.adapters.trainers.memory import MemoryTrainer
 from arena_core.adapters.trainers.run_news import PART_BYTES
 from arena_core.application import conducting, training_loop
+from arena_core.application.experiments import dataset
 from arena_core.application.handling import Change
 from arena_core.application.training_loop import LEASE, MOST_LOSSES
 from arena_core.application.training_orders import bundles_of, order_of
@@ -400,13 +401,16 @@ def with_trainer(worker, trainer):
     object.__setattr__(worker.core, "trainer", trainer)
 
 
-def test_what_cannot_be_started_now_is_tried_again_after_growing_pauses(training):
+def test_what_cannot_be_started_now_is_tried_again_after_growing_pauses(
+    training, caplog
+):
     worker = training.runs(nothing).worker()
     made = training.asked(worker)
     with_trainer(worker, Full(training.world.trainer, times=2))
     worker.train()
     [aside] = worker.trainings.set_aside.values()
     assert (aside.reason, aside.failures) == ("No space is left.", 1)
+    assert f"The training of {made.id} has to wait: No space is left." in caplog.text
     worker.train()
     training.world.wait(SECOND)
     worker.train()
@@ -678,15 +682,29 @@ def test_a_seed_that_was_asked_for_outweighs_that_of_the_settings(training):
     assert bundles_of(state) == {"start": "a" * 64, "decoder": "b" * 64}
 
 
+STEPS = {"config": {"total_steps": 500}}
+EPOCHS = {
+    "algorithm": "Supervised",
+    "source": dataset("iris"),
+    "config": {"epochs": 500},
+}
+
+
 @pytest.mark.parametrize(
-    ("asked", "resumed", "last"),
-    [(None, None, 500), (50, None, 50), (None, 499, 500), (None, 500, None)],
+    ("setup", "asked", "resumed", "last"),
+    [
+        (STEPS, None, None, 500),
+        (EPOCHS, None, None, 500),
+        (STEPS, 50, None, 50),
+        (STEPS, None, 499, 500),
+        (STEPS, None, 500, None),
+    ],
 )
 def test_the_last_step_is_that_of_the_settings_unless_another_was_asked_for(
-    training, asked, resumed, last
+    training, setup, asked, resumed, last
 ):
     worker = training.worker()
-    made = drafted(worker, config={"total_steps": 500})
+    made = drafted(worker, **setup)
     digest = None if resumed is None else "a" * 64
     request(worker, made, max_steps=asked, resume_step=resumed, resume_digest=digest)
     worker.core.views.catch_up()

@@ -137,9 +137,17 @@ def checked(setup: Setup) -> Mapping[str, Any]:
 
     Raises `Rejected`, whose `field` is such as `config.total_steps`.
     """
-    read: msgspec.Struct = strict_json.convert(
-        msgspec.json.decode(setup.config), recipe_of(setup).config, at="config"
-    )
+    recipe = recipe_of(setup)
+    try:
+        read: msgspec.Struct = strict_json.convert(
+            msgspec.json.decode(setup.config), recipe.config, at="config"
+        )
+    except Rejected as error:
+        names = ", ".join(each.name for each in msgspec.structs.fields(recipe.config))
+        raise Rejected(
+            f"{error} The recipe {recipe.name} has the settings {names}.",
+            field=error.field,
+        ) from error
     settings: dict[str, Any] = msgspec.to_builtins(read)
     return settings
 

@@ -10,6 +10,7 @@ from arena_core.application.handling import Change
 from arena_core.application.ports import Row
 from arena_core.application.session import Session
 from arena_core.application.stage_fields import Read
+from arena_core.application.trust import require_trust
 from arena_core.domain import experiment, pipeline, project, stage
 from arena_core.domain.ids import ExperimentId, PipelineId, StageId
 from arena_core.domain.lineage import trains
@@ -57,6 +58,7 @@ def duplication(
         settings = planned.settings
         if settings.experiment_id is not None:
             original = session.find(experiment.KIND, settings.experiment_id).state
+            require_trust(session, original.setup)
             its = ExperimentId(ids(2 * number + 1))
             drafts.append(Change(experiment, its, copied(original, its)))
             settings = replace(settings, experiment_id=its, trains=trains(original))

@@ -18,7 +18,7 @@ from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import ExperimentView
 from arena_core.application.session import Session
 from arena_core.application.triggering import Bound, bound_to, triggered
-from arena_core.application.trust import check_trainable
+from arena_core.application.trust import check_trainable, require_trust
 from arena_core.domain import experiment, project, stage_run
 from arena_core.domain.errors import Rejected
 from arena_core.domain.experiment import (
@@ -151,6 +151,7 @@ class Training:
         `name`: None is the same with a suffix.
         """
         state = self._state(experiment_id)
+        require_trust(self.session, state.setup)
         made = ExperimentId(self.session.core.new_id())
         draft = copied(state, made)
         if name is not None:

@@ -13,8 +13,8 @@ from arena_core.domain.experiment import Experiment, Training
 from arena_core.domain.ids import Digest
 
 SEED = "seed"
-TOTAL = "total_steps"
-"""What recipes call theirs."""
+TOTALS = ("total_steps", "epochs")
+"""What recipes call the number of their steps."""
 
 
 def order_of(state: Experiment) -> Order:
@@ -48,8 +48,9 @@ def _last_step(training: Training, config: Mapping[str, Any]) -> int | None:
 
     What the settings say is said in the order too, so that progress has an end.
     """
-    total = config.get(TOTAL)
-    if training.max_steps is not None or not isinstance(total, int):
+    said = [config.get(name) for name in TOTALS]
+    total = next((number for number in said if isinstance(number, int)), None)
+    if training.max_steps is not None or total is None:
         return training.max_steps
     # What goes on from there or beyond does as many more: the recipe knows.
     return total if total > (training.resume_step or 0) else None

@@ -157,7 +157,8 @@ def _remedy(command: RequestTraining, allowed: Sequence[Status]) -> str:
 def _to_resume_from(state: Trainee, step: int) -> Written:
     if not state.checkpoints:
         raise Conflict(
-            "The experiment has no checkpoint to resume from: begin with a new one."
+            "The experiment has no checkpoint to resume from: duplicate it, and train "
+            "the copy."
         )
     return state.checkpoint(step)
 

@@ -163,7 +163,7 @@ def _badges(box: ET.Element, stage: StageView) -> None:
     _add(box, "rect", "pill", x=16, y=60, width=width, height=22, rx=11)
     _add(box, "circle", "dot", cx=28, cy=71, r=4)
     _write(box, "status", 38, 75, words)
-    if not stage.stale:
+    if stage.stale:
         left = 16 + width + 8
         _add(box, "rect", "stale", x=left, y=60, width=50, height=22, rx=11)
         word = _write(box, "stale-word", left + 25, 75, "Stale")

@@ -29,7 +29,7 @@ def tree(view: PipelineView, trainings: Mapping[UUID, Progress], now: datetime) 
     for stage in view.stages:
         branch = root.add(_title(stage))
         training = trainings.get(stage.id)
-        if training is not None and stage.status in AT_WORK:
+        if training is not None and stage.status in AT_WORK and words(training):
             branch.add(_progress(training))
         if (said := note(stage, now)) is not None:
             branch.add(Text(said))

@@ -118,6 +118,10 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
         )
         progress = Progress()
         importer = Importer(core, kept.presence, converter(), worker, progress)
+        training_loop = TrainingLoop(
+            core, kept.presence, trainer, worker, most=_most_trainings(settings)
+        )
+        runner = PipelineRunner(core)
         supervisor = Supervisor(
             core,
             registry,
@@ -126,14 +130,8 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             worker,
             beside={
                 "importer": importer,
-                "trainer": TrainingLoop(
-                    core,
-                    kept.presence,
-                    trainer,
-                    worker,
-                    most=_most_trainings(settings),
-                ),
-                "runner": PipelineRunner(core),
+                "trainer": training_loop,
+                "runner": runner,
             },
             prober=_prober(settings, core, registry, worker),
         )
@@ -150,6 +148,7 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
                 progress,
                 metering=metering,
                 tally=LogTally(core.store),
+                set_aside=lambda: len(runner.set_aside) + len(training_loop.set_aside),
             ),
             supervisor,
             settings,

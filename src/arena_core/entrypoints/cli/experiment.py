@@ -1,22 +1,22 @@
 """`arena-core experiment`: draft experiments, train them, see what came of it."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from arena_core.application.experiments import dataset, gym
-from arena_core.application.metric_tables import as_csv
-from arena_core.application.ports import MetricPoint
+from arena_core.application.experiments import dataset, gym, setup
+from arena_core.application.recipes import checked
 from arena_core.application.resources import CheckpointView, ExperimentView
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.algorithms import family_of
 from arena_core.domain.errors import Rejected
+from arena_core.domain.experiment import Setup
 from arena_core.domain.values import Family, ProjectKind, Source
 from arena_core.entrypoints.cli import documents, training
+from arena_core.entrypoints.cli.experiment_metrics import metrics
 from arena_core.entrypoints.cli.lookups import (
     find_experiment,
     find_project,
@@ -25,7 +25,7 @@ from arena_core.entrypoints.cli.lookups import (
 from arena_core.entrypoints.cli.options import administration, operator, store_options
 from arena_core.entrypoints.cli.output import print_json, print_table
 from arena_core.entrypoints.stage_words import time_of
-from arena_core.entrypoints.training_progress import Progress, sparkline, words
+from arena_core.entrypoints.training_progress import Progress, words
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -42,12 +42,13 @@ def experiment() -> None:
       arena-core experiment create balancer --project lab --env CartPole-v1 \\
           --algorithm PPO --recipe sb3 --set total_steps=50000
       arena-core experiment train balancer --wait
-    Any program of your own:
-      arena-core experiment create mine --project lab --algorithm PPO -- python train.py
+    Any program of your own, by its whole path:
+      arena-core experiment create mine --project lab --env CartPole-v1 \\
+          --algorithm PPO -- python "$PWD/train.py"
     """  # noqa: D301 -- click wants the character itself, not two that look like it
 
 
-for _command in training.COMMANDS:
+for _command in (*training.COMMANDS, metrics):
     experiment.add_command(_command)
 
 
@@ -168,16 +169,22 @@ def create(
     """Draft an experiment.
 
     Behind -- comes a program of your own, which is the recipe command: it is told
-    what to do by its environment, and says what it does in files.
+    what to do by its environment, and says what it does in files.  It begins in a
+    folder of its own, so name files by their whole paths.
 
     \b
     arena-core experiment create iris --project lab --algorithm Supervised \\
         --dataset iris --recipe supervised --set epochs=60
-    arena-core experiment create mine --project lab --algorithm PPO -- python train.py
+    arena-core experiment create mine --project lab --env CartPole-v1 \\
+        --algorithm PPO -- python "$PWD/train.py"
     """  # noqa: D301 -- click wants the character itself, not two that look like it
     config = _config(said["file"], said["given"], argv)
     recipe = _recipe(said["recipe"], argv)
-    algorithm = said["algorithm"]
+    algorithm, base_model = said["algorithm"], said["base_model"]
+    source = _source(said["env"], said["data"])
+    if recipe is not None or config:
+        asked = setup(algorithm=algorithm, source=source, recipe=recipe, config=config)
+        _check_trainable(asked)
     with administration(store, blobs, make=True) as arena:
         use = operator(arena)
         kind = _kind_for(algorithm, said["kind"])
@@ -185,8 +192,8 @@ def create(
             project_for(use, said["project"], kind).id,
             name=name,
             algorithm=algorithm,
-            source=_source(said["env"], said["data"]),
-            base_model=said["base_model"],
+            source=source,
+            base_model=base_model,
             recipe=recipe,
             config=config,
         )
@@ -194,6 +201,16 @@ def create(
             print_json(made)
             return
         click.echo(f"{made.name}: {made.status.value}, {made.id}")
+
+
+def _check_trainable(asked: Setup) -> None:
+    """Refuse a set-up that could not be trained: it cannot be changed from here."""
+    if asked.source is None:
+        raise Rejected(
+            "Training needs an environment or a dataset: add --env or --dataset.",
+            field="source",
+        )
+    checked(asked)
 
 
 def _config(
@@ -242,54 +259,6 @@ def duplicate(
         found = find_experiment(use, name)
         made = use.training.duplicate(found.id, name=new_name)
         click.echo(f"{made.name}: {made.status.value}, {made.id}")
-
-
-@experiment.command()
-@click.argument("name")
-@click.option("--metric", "names", multiple=True, help="Only this one.  Repeatable.")
-@click.option("--csv", "as_text", is_flag=True, help="Print CSV, a row for each step.")
-@json_option
-@store_options
-def metrics(
-    name: str,
-    names: tuple[str, ...],
-    as_text: bool,
-    as_json: bool,
-    store: str | None,
-    blobs: Path | None,
-) -> None:
-    """Show what training has measured: last values and their course, or all."""
-    with administration(store, blobs) as arena:
-        use = operator(arena)
-        found = find_experiment(use, name)
-        points = use.experiments.metrics(found.id, names=names or None)
-    if as_text:
-        click.echo(as_csv(points, columns=names), nl=False)
-    elif as_json:
-        print_json(points)
-    else:
-        columns = ("METRIC", "LAST", "AT STEP", "LEAST", "MOST", "POINTS", "COURSE")
-        print_table(columns, _courses(points))
-
-
-def _courses(points: Sequence[MetricPoint]) -> list[tuple[object, ...]]:
-    by_name = sorted(points, key=lambda point: (point.name, point.step))
-    return [
-        _course(name, list(own)) for name, own in groupby(by_name, lambda it: it.name)
-    ]
-
-
-def _course(name: str, points: Sequence[MetricPoint]) -> tuple[object, ...]:
-    values = [point.value for point in points]
-    return (
-        name,
-        f"{values[-1]:.6g}",
-        points[-1].step,
-        f"{min(values):.6g}",
-        f"{max(values):.6g}",
-        len(points),
-        sparkline(points),
-    )
 
 
 @experiment.command()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TypeVar
 
 import click
@@ -43,14 +44,17 @@ def opened(
     return open_arena(found)
 
 
-def say_if_unserved(arena: Arena) -> None:
-    """Tell what to do for what was asked for, if nobody is there to do it."""
+def say_if_unserved(arena: Arena, kind: str, name: str) -> None:
+    """Tell what to do for what was asked for, if nobody is there to do it.
+
+    `kind`: what `name` names, an experiment or a pipeline.
+    """
     from arena_core.entrypoints.wiring import is_served  # noqa: PLC0415 -- --help needs no adapters
 
     if not is_served(arena.settings):
         click.echo(
             "No server does it yet: start one on this store with arena-core serve, or "
-            "use --wait, and this command does the work.",
+            f"have it done by arena-core {kind} watch {quote(name)} --serve.",
             err=True,
         )
 

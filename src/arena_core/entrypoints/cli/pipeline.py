@@ -33,7 +33,9 @@ def pipeline() -> None:
     name of its experiment.
 
     \b
-    arena-core pipeline create iris --project lab
+    arena-core experiment create classifier --project flowers \\
+        --algorithm Supervised --dataset iris
+    arena-core pipeline create iris --project flowers
     arena-core pipeline stage add iris --experiment classifier
     arena-core pipeline stage add iris --deployment --trigger auto
     arena-core pipeline trigger iris 1 --wait

@@ -102,6 +102,9 @@ class Screen:
             self._json(view)
         elif self._console.is_terminal:
             self._console.print(tree(view, {}, datetime.now(UTC)))
+        elif all(stage.run is None for stage in view.stages):
+            for stage in view.stages:
+                click.echo(_line(stage))
         else:
             self._lines(view)
 

@@ -197,7 +197,7 @@ def watch(
     with opened(store, blobs, works=serve) as arena:
         found = find_pipeline(operator(arena), name)
         if not serve and is_at_work(found):
-            say_if_unserved(arena)
+            say_if_unserved(arena, "pipeline", found.name)
         if not watched(arena, found.id, as_json=as_json):
             sys.exit(1)
 
@@ -228,7 +228,7 @@ def _then(arena: Arena, view: PipelineView, position: int, *, wait: bool) -> Non
     stage = view.stages[position - 1]
     click.echo(f"{position} {name_of(stage)}: {stage.status.value}")
     if is_at_work(view):
-        say_if_unserved(arena)
+        say_if_unserved(arena, "pipeline", view.name)
 
 
 def _whole(stage: StageView, digest: str) -> str:

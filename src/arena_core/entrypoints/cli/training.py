@@ -1,19 +1,11 @@
 """`arena-core experiment train` and its like: training, and watching it."""
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from uuid import UUID
 
 import click
-from attrs import define, field
 
-from arena_core.application.resources import ExperimentView
-from arena_core.application.use_cases import UseCases
 from arena_core.domain.errors import Rejected
-from arena_core.domain.experiment import Status
 from arena_core.entrypoints.cli.following import (
-    LogTail,
     detachable,
     looks,
     opened,
@@ -22,11 +14,15 @@ from arena_core.entrypoints.cli.following import (
 from arena_core.entrypoints.cli.lookups import checkpoint_choice, find_experiment
 from arena_core.entrypoints.cli.options import administration, operator, store_options
 from arena_core.entrypoints.cli.training_screen import Screen
-from arena_core.entrypoints.library import Arena
-from arena_core.entrypoints.training_progress import Progress
-
-FOLLOWED_LINES = 2000
-"""Lines of a log that may come between two looks at it."""
+from arena_core.entrypoints.cli.training_watching import (
+    Following,
+    echo,
+    run_of,
+    say,
+    then,
+    under_way,
+    watched,
+)
 
 reason_option = click.option("--reason", help="Why; it is kept in the event log.")
 wait_option = click.option(
@@ -72,7 +68,7 @@ def train(
         use = operator(arena)
         found = find_experiment(use, name)
         use.training.train(found.id, max_steps=max_steps, seed=seed, reason=reason)
-        _then(arena, found.id, Following(_run_of(found)), waits=waits, follow=follow)
+        then(arena, found.id, Following(run_of(found)), waits=waits, follow=follow)
 
 
 @click.command()
@@ -84,7 +80,7 @@ def stop(name: str, reason: str | None, store: str | None, blobs: Path | None) -
     with administration(store, blobs) as arena:
         use = operator(arena)
         found = find_experiment(use, name)
-        _say(use, use.training.stop(found.id, reason=reason).id)
+        say(use, use.training.stop(found.id, reason=reason).id)
 
 
 @click.command()
@@ -131,7 +127,7 @@ def resume(
                 max_steps=max_steps,
                 reason=reason,
             )
-        _then(arena, asked.id, Following(_run_of(found)), waits=waits, follow=follow)
+        then(arena, asked.id, Following(run_of(found)), waits=waits, follow=follow)
 
 
 def _refuse_other_checkpoint(text: str) -> None:
@@ -161,13 +157,14 @@ def log(
     with administration(store, blobs) as arena, detachable("The training goes on."):
         use = operator(arena)
         found = find_experiment(use, name)
-        _echo(use.training.log(found.id, lines=lines))
+        printed = use.training.log(found.id, lines=lines)
+        echo(printed)
         if follow:
-            told = Following(None, _run_of(found))
-            told.new(use, found.id, ended=True)
-            for _ in looks(arena, lambda: _under_way(use, found.id)):
-                _echo(told.new(use, found.id))
-            _echo(told.new(use, found.id, ended=True))
+            following = Following(None, run_of(found))
+            following.told(printed)
+            for _ in looks(arena, lambda: under_way(use, found.id)):
+                echo(following.new(use, found.id))
+            echo(following.new(use, found.id, ended=True))
 
 
 @click.command()
@@ -186,97 +183,9 @@ def watch(
     with opened(store, blobs, works=serve) as arena:
         use = operator(arena)
         found = find_experiment(use, name)
-        if not serve and _under_way(use, found.id) is not None:
-            say_if_unserved(arena)
-        _watch(arena, found.id, Following(None), Screen(as_json=as_json))
+        if not serve and under_way(use, found.id) is not None:
+            say_if_unserved(arena, "experiment", found.name)
+        watched(arena, found.id, Following(None), Screen(as_json=as_json))
 
 
 COMMANDS = (train, stop, resume, log, watch)
-
-
-# --- watching ------------------------------------------------------------------------
-
-
-def _run_of(view: ExperimentView) -> UUID | None:
-    return None if view.training is None else view.training.run_id
-
-
-@define
-class Following:
-    """What a training prints, each line once, beginning with a new one.
-
-    `earlier`: the run of which nothing is told, for it is not what was asked for.
-    """
-
-    earlier: UUID | None
-    _run: UUID | None = None
-    _tail: LogTail = field(factory=LogTail)
-
-    def new(
-        self, use: UseCases, experiment_id: UUID, *, ended: bool = False
-    ) -> list[str]:
-        run = _run_of(use.experiments.get(experiment_id))
-        if run in (None, self.earlier):
-            return []
-        if run != self._run:
-            self._run, self._tail = run, LogTail()
-        printed = use.training.log(experiment_id, lines=FOLLOWED_LINES)
-        return self._tail.new(printed, ended=ended)
-
-
-def _then(
-    arena: Arena,
-    experiment_id: UUID,
-    following: Following,
-    *,
-    waits: bool,
-    follow: bool,
-) -> None:
-    """Watch what was just asked for, or say how it stands."""
-    if waits:
-        _watch(arena, experiment_id, following, Screen(follows=follow))
-        return
-    _say(operator(arena), experiment_id)
-    say_if_unserved(arena)
-
-
-def _say(use: UseCases, experiment_id: UUID) -> None:
-    view = use.experiments.get(experiment_id)
-    click.echo(f"{view.name}: {view.status.value}")
-
-
-def _under_way(use: UseCases, experiment_id: UUID) -> Progress | None:
-    if use.training.settled(experiment_id) is not None:
-        return None
-    return Progress.of(use, use.experiments.get(experiment_id))
-
-
-def _echo(lines: Sequence[str]) -> None:
-    for each in lines:
-        click.echo(each)
-
-
-def _watch(
-    arena: Arena, experiment_id: UUID, following: Following, screen: Screen
-) -> None:
-    """Show it until it has ended, and end with status 1 unless it has succeeded."""
-    use = operator(arena)
-    name = use.experiments.get(experiment_id).name
-    with detachable(_goes_on(name)), screen.drawn():
-        for progress in looks(arena, lambda: _under_way(use, experiment_id)):
-            if screen.follows:
-                screen.lines(following.new(use, experiment_id))
-            screen.show(progress)
-        if screen.follows:
-            screen.lines(following.new(use, experiment_id, ended=True))
-    ended = Progress.of(use, use.experiments.get(experiment_id))
-    screen.end(ended)
-    if ended.view.status is not Status.SUCCEEDED:
-        sys.exit(1)
-
-
-def _goes_on(name: str) -> str:
-    return (
-        f"The training goes on. Watch it with arena-core experiment watch {name}, end "
-        f"it with arena-core experiment stop {name}; a server records what it does."
-    )

@@ -303,6 +303,6 @@ def _where_next(console: Console, settings: Settings) -> None:
     for command in (
         f"arena-core serve --store {settings.store}",
         f"arena-core pipeline show cellar --store {settings.store}",
-        f"arena-core audit show cellar --store {settings.store}",
+        f"arena-core audit show sommelier --store {settings.store}",
     ):
         console.print(f"         {command}", soft_wrap=True)

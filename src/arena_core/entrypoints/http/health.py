@@ -45,6 +45,11 @@ def readyz(call: Call) -> Reply:
     halt = core.views.halted
     stopped = None if halt is None else f"Stopped after position {halt.position}."
     checks.append(Check("read_model", ok=halt is None, detail=stopped))
+    waiting = call.use.set_aside
+    if waiting:
+        # That is no reason to send callers elsewhere: everything else goes on.
+        said = f"{waiting} set aside, and tried again: see the log of the server."
+        checks.append(Check("stages_and_trainings", ok=True, detail=said))
     ready = all(check.ok for check in checks)
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
     return Reply(Readiness(ready, checks), status)

@@ -29,6 +29,8 @@ _TABLES = (".csv", ".parquet")
 MOST_BYTES = 512 << 20
 FEWEST_ROWS = 20
 MOST_CLASSES = 1_000
+MOST_NAMED = 100
+"""In the log."""
 FEW = 20
 """Whole numbers of at most so many kinds are classes, if the task is auto."""
 
@@ -75,7 +77,17 @@ class Dataset:
         """How many numbers answer a row."""
         return len(self.classes) or 1
 
+    def described(self) -> str:
+        """Say what is sent and what is answered, in their order: lines of a log."""
+        return "\n".join(
+            f"{what}: {', '.join(map(shown, names[:MOST_NAMED]))}"
+            f"{', ...' if len(names) > MOST_NAMED else ''}"
+            for what, names in (("columns", self.columns), ("classes", self.classes))
+            if names
+        )
+
     def provenance(self) -> dict[str, object]:
+        """Return what a bundle says of it."""
         return {
             "name": self.name,
             "sha256": self.sha256,

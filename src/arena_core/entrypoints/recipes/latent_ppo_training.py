@@ -54,6 +54,7 @@ def train(run: Run) -> None:
         str(run.order["source"]["name"]), settings.task, settings.target
     )
     dataset = datasets.load(choice, dataset_folder())
+    print(dataset.described())  # noqa: T201 -- the log of the training
     decoder = decoder_of(_decoder_bundle(run))
     decoder.check_answers(dataset)
     learner = Learner(settings, dataset, decoder, run)

@@ -75,6 +75,7 @@ def make(name: str, env: VecEnv, settings: Sb3, seed: int) -> BaseAlgorithm:
         kind.policy_aliases[policy],
         "config.hyperparameters.policy_kwargs",
     )
+    _check_episodes(given.get("train_freq"), env)
     if settings.activation is not None:
         network["activation_fn"] = _ACTIVATIONS[settings.activation]
     try:
@@ -93,6 +94,16 @@ def make(name: str, env: VecEnv, settings: Sb3, seed: int) -> BaseAlgorithm:
             f"({_in_one_line(error)}).",
             field="config.hyperparameters",
         ) from error
+
+
+def _check_episodes(train_freq: object, env: VecEnv) -> None:
+    """Raise `Rejected` for what the library would only refuse when it trains."""
+    if env.num_envs > 1 and isinstance(train_freq, tuple) and "episode" in train_freq:
+        raise Rejected(
+            "Stable-Baselines3 trains after each episode in one environment only: set "
+            "config.n_envs to 1, or give train_freq in steps.",
+            field="config.hyperparameters.train_freq",
+        )
 
 
 def _policy(name: str, wanted: str, observed: spaces.Space[Any]) -> str:

@@ -50,6 +50,7 @@ def train(run: Run) -> None:
         str(run.order["source"]["name"]), settings.task, settings.target
     )
     dataset = datasets.load(choice, dataset_folder())
+    print(dataset.described())  # noqa: T201 -- the log of the training
     learner = Learner(settings, dataset, run)
     learner.begin()
     schedule = Schedule.of(run, settings.epochs, settings.checkpoint_every)

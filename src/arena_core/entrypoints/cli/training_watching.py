@@ -1,0 +1,117 @@
+"""Watching a training to its end: how far it is, and what it prints."""
+
+import sys
+from collections.abc import Sequence
+from shlex import quote
+from uuid import UUID
+
+import click
+from attrs import define, field
+
+from arena_core.application.resources import ExperimentView
+from arena_core.application.use_cases import UseCases
+from arena_core.domain.experiment import Status
+from arena_core.entrypoints.cli.following import (
+    LogTail,
+    detachable,
+    looks,
+    say_if_unserved,
+)
+from arena_core.entrypoints.cli.options import operator
+from arena_core.entrypoints.cli.training_screen import Screen
+from arena_core.entrypoints.library import Arena
+from arena_core.entrypoints.training_progress import Progress
+
+FOLLOWED_LINES = 2000
+"""Lines of a log that may come between two looks at it."""
+
+
+def run_of(view: ExperimentView) -> UUID | None:
+    return None if view.training is None else view.training.run_id
+
+
+@define
+class Following:
+    """What a training prints, each line once, beginning with a new one.
+
+    `earlier`: the run of which nothing is told, for it is not what was asked for.
+    """
+
+    earlier: UUID | None
+    _run: UUID | None = None
+    _tail: LogTail = field(factory=LogTail)
+
+    def told(self, printed: Sequence[str]) -> None:
+        """Say that these last lines are known already."""
+        self._tail.new(printed, ended=True)
+
+    def new(
+        self, use: UseCases, experiment_id: UUID, *, ended: bool = False
+    ) -> list[str]:
+        run = run_of(use.experiments.get(experiment_id))
+        if run in (None, self.earlier):
+            return []
+        if run != self._run:
+            self._run, self._tail = run, LogTail()
+        printed = use.training.log(experiment_id, lines=FOLLOWED_LINES)
+        return self._tail.new(printed, ended=ended)
+
+
+def then(
+    arena: Arena,
+    experiment_id: UUID,
+    following: Following,
+    *,
+    waits: bool,
+    follow: bool,
+) -> None:
+    """Watch what was just asked for, or say how it stands."""
+    if waits:
+        watched(arena, experiment_id, following, Screen(follows=follow))
+        return
+    use = operator(arena)
+    say(use, experiment_id)
+    say_if_unserved(arena, "experiment", use.experiments.get(experiment_id).name)
+
+
+def say(use: UseCases, experiment_id: UUID) -> None:
+    view = use.experiments.get(experiment_id)
+    click.echo(f"{view.name}: {view.status.value}")
+
+
+def under_way(use: UseCases, experiment_id: UUID) -> Progress | None:
+    if use.training.settled(experiment_id) is not None:
+        return None
+    return Progress.of(use, use.experiments.get(experiment_id))
+
+
+def echo(lines: Sequence[str]) -> None:
+    for each in lines:
+        click.echo(each)
+
+
+def watched(
+    arena: Arena, experiment_id: UUID, following: Following, screen: Screen
+) -> None:
+    """Show it until it has ended, and end with status 1 unless it has succeeded."""
+    use = operator(arena)
+    name = use.experiments.get(experiment_id).name
+    with detachable(_goes_on(name)), screen.drawn():
+        for progress in looks(arena, lambda: under_way(use, experiment_id)):
+            if screen.follows:
+                screen.lines(following.new(use, experiment_id))
+            screen.show(progress)
+        if screen.follows:
+            screen.lines(following.new(use, experiment_id, ended=True))
+    ended = Progress.of(use, use.experiments.get(experiment_id))
+    screen.end(ended)
+    if ended.view.status is not Status.SUCCEEDED:
+        sys.exit(1)
+
+
+def _goes_on(name: str) -> str:
+    typed = quote(name)
+    return (
+        f"The training goes on. Watch it with arena-core experiment watch {typed}, end "
+        f"it with arena-core experiment stop {typed}; a server records what it does."
+    )
