@@ -265,9 +265,10 @@ def test_programs_are_not_named_over_http_unless_the_operator_allows_it():
 def test_a_pipeline_of_the_operators_programs_is_not_copied_over_http():
     with opened(serve=False) as world:
         line = world.pipeline(recipe="command", config={"argv": ["true"]})
+        client = world.member()
         before = world.head()
         where = f"{API}/pipelines/{line.id}/duplicate"
-        assert_problem(world.member().post(where, json={}), 403)
+        assert_problem(client.post(where, json={}), 403)
         assert world.head() == before
         world.arena.pipelines.duplicate(line.id)
         assert world.head() > before
