@@ -106,17 +106,23 @@ class Terminal:
     """A command on a terminal: what it has drawn so far, and how it has ended."""
 
     popen: "subprocess.Popen[bytes]"
+    _master: int
     _drawn: bytearray = field(factory=bytearray)
+    _reader: threading.Thread = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     @property
     def drawn(self) -> str:
         """Without colours and movements of the cursor."""
         return _ESCAPES.sub("", self._drawn.decode(errors="replace"))
 
-    def read(self, master: int) -> None:
+    def _read(self) -> None:
         while True:
             try:
-                data = os.read(master, 65_536)
+                data = os.read(self._master, 65_536)
             except OSError:  # the other end is closed
                 return
             if not data:
@@ -124,7 +130,10 @@ class Terminal:
             self._drawn += data
 
     def wait(self) -> int:
-        return self.popen.wait(TRAINING_S)
+        """Return the status with which it has ended; all that it drew is there then."""
+        status = self.popen.wait(TRAINING_S)
+        self._reader.join(PATIENCE_S)
+        return status
 
 
 @contextmanager
@@ -140,14 +149,11 @@ def on_a_terminal(typed: Typed, *words: object) -> Iterator[Terminal]:
         stderr=subprocess.STDOUT,
     )
     os.close(slave)
-    terminal = Terminal(popen)
-    reader = threading.Thread(target=terminal.read, args=(master,))
-    reader.start()
+    terminal = Terminal(popen, master)
     try:
         yield terminal
     finally:
         if popen.poll() is None:
             popen.kill()
-        popen.wait(PATIENCE_S)
-        reader.join(PATIENCE_S)
+        terminal.wait()
         os.close(master)

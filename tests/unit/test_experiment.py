@@ -203,7 +203,7 @@ def test_rule_08_resuming_is_possible_once_training_has_ended():
     assert statuses_that_allow(RESUME) == possible
     for status in set(Status) - possible:
         refused = spec.given(*IN[status]).when(RESUME)
-        refused.then_raises(IllegalTransition, "wait until it is one of")
+        refused.then_raises(IllegalTransition, "resume one that is")
 
 
 def test_rule_08_resuming_needs_a_checkpoint_that_is_there():

@@ -134,7 +134,7 @@ def test_rule_08_nothing_is_resumed_that_has_not_ended(scene, asked, scores):
     made = scene.experiment(scores=scores)
     if asked:
         scene.use.training.train(made.id)
-    with pytest.raises(IllegalTransition, match="wait until it is one of Succeeded"):
+    with pytest.raises(IllegalTransition, match="resume one that is Succeeded"):
         scene.use.training.resume(made.id)
 
 
@@ -251,7 +251,7 @@ def test_rule_08_nothing_goes_on_from_what_has_not_ended(scene, asked):
     if asked:
         scene.use.training.train(made.id)
     before = scene.log()
-    with pytest.raises(IllegalTransition, match="wait until it is one of Succeeded"):
+    with pytest.raises(IllegalTransition, match="resume one that is Succeeded"):
         scene.use.training.resume_as(made.id, name="further", checkpoint=final())
     assert scene.log() == before
 

@@ -244,7 +244,7 @@ def test_rule_08_a_draft_goes_on_from_the_checkpoint_of_another_experiment():
     spec.given(DRAFTED).when(request).then(resumed(10, A, of))
     for history in (PENDING, SUCCEEDED, FAILED):
         refused = spec.given(*history).when(request)
-        refused.then_raises(IllegalTransition, "wait until it is one of Draft")
+        refused.then_raises(IllegalTransition, "resume one that is Draft")
 
 
 @pytest.mark.parametrize("step", [None, 10])
@@ -287,7 +287,7 @@ def test_rule_08_others_go_on_only_from_what_is_there_and_has_ended():
         spec.given(*history, UPLOADED).when(need).then()
     for history in ((DRAFTED,), WAITING, RUNNING, STOPPING):
         refused = spec.given(*history, UPLOADED).when(need)
-        refused.then_raises(IllegalTransition, "wait until it is one of Succeeded")
+        refused.then_raises(IllegalTransition, "resume one that is Succeeded")
     given = spec.given(*SUCCEEDED, UPLOADED)
     given.when(RequireResumable(10, B)).then_raises(Conflict, "another checkpoint")
     given.when(RequireResumable(20, A)).then_raises(NotFound, "there are: 10")

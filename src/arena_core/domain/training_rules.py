@@ -151,7 +151,7 @@ def _remedy(command: RequestTraining, allowed: Sequence[Status]) -> str:
     names = ", ".join(status.value for status in allowed)
     if command.resume_step is None:
         return f"train one that is {names}, or copy it"
-    return f"wait until it is one of {names}"
+    return f"resume one that is {names}"
 
 
 def _to_resume_from(state: Trainee, step: int) -> Written:
@@ -172,7 +172,7 @@ def _writer(state: Trainee, checkpoint: Written) -> RunId | None:
 def _require_resumable(state: Trainee, command: RequireResumable) -> Sequence[Event]:
     if state.status not in RESUMABLE:
         names = ", ".join(status.value for status in RESUMABLE)
-        raise _not_now(state, command, f"wait until it is one of {names}")
+        raise _not_now(state, command, f"resume one that is {names}")
     if _to_resume_from(state, command.step).digest != command.digest:
         raise Conflict(
             f"Step {command.step} has another checkpoint by now: look again."
