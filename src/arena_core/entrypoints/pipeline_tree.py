@@ -8,6 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from arena_core.application.pipeline_views import PipelineView, StageView
+from arena_core.application.use_cases import UseCases
 from arena_core.domain.stage_run import AT_WORK, Status
 from arena_core.entrypoints.stage_words import name_of, note, stale
 from arena_core.entrypoints.training_progress import Progress, bar, share, status, words
@@ -38,6 +39,18 @@ def tree(view: PipelineView, trainings: Mapping[UUID, Progress], now: datetime) 
     if not view.stages:
         root.add(Text("no stages yet", style="dim"))
     return root
+
+
+def trainings_of(use: UseCases, view: PipelineView) -> Mapping[UUID, Progress]:
+    """Return how far each training is that goes on for a stage, by the stage."""
+    return {
+        stage.id: Progress.of(use, use.experiments.get(stage.experiment_id))
+        for stage in view.stages
+        if stage.status in AT_WORK
+        and stage.experiment_id is not None
+        and stage.run is not None
+        and stage.run.started_at is not None
+    }
 
 
 def _title(stage: StageView) -> Text:

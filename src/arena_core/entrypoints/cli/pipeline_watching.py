@@ -12,13 +12,12 @@ from rich.live import Live
 
 from arena_core.application.pipeline_views import PipelineView, StageView
 from arena_core.application.pipelines import is_at_work
-from arena_core.application.use_cases import UseCases
-from arena_core.domain.stage_run import AT_WORK, RETRIABLE
+from arena_core.domain.stage_run import RETRIABLE
 from arena_core.entrypoints.cli.following import detachable, looks
 from arena_core.entrypoints.cli.options import operator
 from arena_core.entrypoints.cli.output import print_json_lines
 from arena_core.entrypoints.library import Arena
-from arena_core.entrypoints.pipeline_tree import tree
+from arena_core.entrypoints.pipeline_tree import trainings_of, tree
 from arena_core.entrypoints.stage_words import name_of, note, stale
 from arena_core.entrypoints.training_progress import Progress
 
@@ -40,7 +39,7 @@ def watched(arena: Arena, pipeline_id: UUID, *, as_json: bool = False) -> bool:
 
     with detachable(GOES_ON), screen.drawn():
         for view in looks(arena, look):
-            screen.show(view, _trainings(use, view))
+            screen.show(view, trainings_of(use, view))
     ended = use.pipelines.get(pipeline_id)
     screen.end(ended)
     return is_well(ended)
@@ -57,17 +56,6 @@ def is_well(view: PipelineView) -> bool:
         return True
     *_, status = max(ended, key=lambda it: it[:2])
     return status not in RETRIABLE
-
-
-def _trainings(use: UseCases, view: PipelineView) -> Mapping[UUID, Progress]:
-    return {
-        stage.id: Progress.of(use, use.experiments.get(stage.experiment_id))
-        for stage in view.stages
-        if stage.status in AT_WORK
-        and stage.experiment_id is not None
-        and stage.run is not None
-        and stage.run.started_at is not None
-    }
 
 
 @define
