@@ -142,6 +142,14 @@ class Platform:
         (row,) = self.rows(name)
         return row
 
+    def stopped(self, name: str) -> None:
+        """Return once an experiment that was asked to stop is Stopped."""
+        path = f"/api/v1/experiments/{self.id_of(name)}"
+        eventually(
+            lambda: self.control.get(path)["status"] == "Stopped",
+            what=f"{name} is Stopped",
+        )
+
     def deployed(self, name: str) -> dict[str, Any]:
         """Return the row of an agent once it is Deployed."""
 
@@ -184,8 +192,17 @@ class Platform:
 
 @contextmanager
 def platform_in(folder: Path) -> Iterator[Platform]:
-    with serving(Place(folder)) as process:
-        yield Platform(process, process.client())
+    """Give a server on which trainings go on until they are stopped, or it is gone."""
+    goes_on, program = folder / "goes-on", folder / "python"
+    goes_on.touch()
+    program.write_text(f"#!/bin/sh\nwhile test -e '{goes_on}'; do sleep 0.2; done\n")
+    program.chmod(0o700)
+    environ = {"ARENA_AGILERL_PYTHON": str(program)}
+    try:
+        with serving(Place(folder), environ=environ) as process:
+            yield Platform(process, process.client())
+    finally:
+        goes_on.unlink()
 
 
 def balancer(folder: Path) -> Path:
