@@ -197,7 +197,8 @@ def platform_in(folder: Path) -> Iterator[Platform]:
     goes_on.touch()
     program.write_text(f"#!/bin/sh\nwhile test -e '{goes_on}'; do sleep 0.2; done\n")
     program.chmod(0o700)
-    environ = {"ARENA_AGILERL_PYTHON": str(program)}
+    # No caller here is in a hurry, and the machine may be busy.
+    environ = {"ARENA_AGILERL_PYTHON": str(program), "ARENA_DEADLINE_MS": "20000"}
     try:
         with serving(Place(folder), environ=environ) as process:
             yield Platform(process, process.client())
