@@ -100,7 +100,7 @@ CASES = {
         "test_a_submitted_manifest_is_the_configuration_of_its_experiment",
         "test_only_the_experiments_of_the_project_are_listed",
         "test_checkpoints_are_listed_with_their_scores_and_sizes",
-        "test_a_pending_experiment_is_stopped_and_resumed_by_its_name",
+        "test_an_experiment_that_trains_is_stopped_and_resumed_by_its_name",
     ],
     "TestPreviewExperimentMetricsCsv": ["test_metrics_are_previewed_as_a_table"],
     "TestListExperimentMetricNames": [
