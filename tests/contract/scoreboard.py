@@ -15,6 +15,7 @@ from arena_core.application.readings import (
     ProcessReading,
     Reading,
     Scoreboard,
+    Work,
 )
 from arena_core.domain.errors import Flaw
 from arena_core.domain.ids import AgentId, OrganisationId, WorkerId
@@ -44,6 +45,7 @@ def a_reading(times: int) -> Reading:
         ((HttpSeries("GET", "/a/{id}", 200), histogram),),
         dict.fromkeys(Flaw, times),
         ProcessReading(times, times, times, times, times, float(times)),
+        dict.fromkeys(Work, times),
     )
 
 

@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from prometheus_client.openmetrics import parser as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from arena_core.application.training_loop import SetAside
 from arena_core.domain.errors import Rejected
 from arena_core.entrypoints.http.exposition import Kind
 from arena_core.entrypoints.http.metrics import FAMILIES, OPEN_METRICS, TEXT
@@ -197,6 +200,21 @@ def test_the_log_is_counted_by_the_types_of_its_events(folder):
         log = world.arena.application.core.store.read_all()
         assert sum(of_type.values()) == len(log)
         assert of_type["agent.checkpoint_frozen"] == 1
+
+
+def test_what_is_set_aside_is_told_by_its_kind():
+    with opened(serve=False) as world:
+        client = world.member("viewer")
+        metrics = scraped(client)
+        assert value(metrics, "arena_set_aside", kind="stage") == 0
+        assert value(metrics, "arena_set_aside", kind="training") == 0
+        beside = world.arena.supervisor._beside
+        ill = SetAside("It is ill.", 1, datetime.now(UTC))
+        beside["runner"]._set_aside[uuid4()] = ill
+        beside["trainer"]._set_aside |= {uuid4(): ill, uuid4(): ill}
+        metrics = scraped(client)
+        assert value(metrics, "arena_set_aside", kind="stage") == 1
+        assert value(metrics, "arena_set_aside", kind="training") == 2
 
 
 def test_requests_to_the_control_plane_are_told_by_template_never_by_path():

@@ -13,7 +13,7 @@ from arena_core.adapters.presence.memory import MemoryPresence
 from arena_core.adapters.telemetry.memory import MemoryScoreboard
 from arena_core.application import metering
 from arena_core.application.metering import Metering
-from arena_core.application.readings import ProcessReading, Reading
+from arena_core.application.readings import ProcessReading, Reading, Work
 from arena_core.application.telemetry import Telemetry
 from arena_core.domain.errors import Flaw, Unavailable
 from arena_core.domain.ids import WorkerId
@@ -36,6 +36,7 @@ class Worker:
             self.presence,
             self.id,
             lambda: ProcessReading(1, 100.0),
+            set_aside=lambda: {Work.STAGE: 1, Work.TRAINING: 2},
         )
 
     def start(self) -> "Worker":
@@ -103,6 +104,19 @@ def test_each_worker_answers_for_all(workers):
     assert ada.total() == 7
     reading, alive = ada.metering.reading()
     assert (alive, reading.process) == (2, ProcessReading(2, 200.0))
+
+
+def test_what_is_set_aside_is_added_up_over_the_workers_that_are_alive(workers):
+    ada, bob = workers(), workers()
+    assert bob.metering.set_aside() == 3
+    reading, _ = bob.metering.reading()
+    assert reading.set_aside == {Work.STAGE: 1, Work.TRAINING: 2}
+    ada.metering.reading()
+    reading, _ = bob.metering.reading()
+    assert reading.set_aside == {Work.STAGE: 2, Work.TRAINING: 4}
+    ada.kill()
+    reading, _ = bob.metering.reading()
+    assert reading.set_aside == {Work.STAGE: 1, Work.TRAINING: 2}
 
 
 def test_what_a_killed_worker_had_counted_remains_and_what_it_held_does_not(workers):

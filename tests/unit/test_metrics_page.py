@@ -64,6 +64,7 @@ def test_every_metric_is_on_the_dashboard_or_known_to_be_left_out():
         "arena_deployment_transitions_total",
         "arena_log_position",
         "arena_projection_lag_events",
+        "arena_set_aside",
         "process_max_fds",
         "process_open_fds",
         "process_start_time_seconds",

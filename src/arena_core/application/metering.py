@@ -7,7 +7,7 @@ nobody is alive.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import evolve
 
@@ -16,6 +16,7 @@ from arena_core.application.readings import (
     ProcessReading,
     Reading,
     Scoreboard,
+    Work,
     total,
 )
 from arena_core.application.telemetry import Telemetry
@@ -31,20 +32,26 @@ POST_S = 1.0
 class Metering:
     """Safe to use from several threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the ports, and what is measured
         self,
         telemetry: Telemetry,
         scoreboard: Scoreboard,
         presence: Presence,
         worker: WorkerId,
         measure: Callable[[], ProcessReading | None],
+        *,
+        set_aside: Callable[[], Mapping[Work, int]] = dict,
     ) -> None:
-        """`measure` returns what this process takes of the machine."""
+        """`measure` returns what this process takes of the machine.
+
+        `set_aside` returns how much of each work it cannot go on with just now.
+        """
         self.telemetry = telemetry
         self._scoreboard = scoreboard
         self._presence = presence
         self._worker = worker
         self._measure = measure
+        self._set_aside = set_aside
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -83,8 +90,16 @@ class Metering:
             self._scoreboard.retire(worker)
         return total([own, *alive.values(), *ended, posted.ended]), 1 + len(alive)
 
+    def set_aside(self) -> int:
+        """Return how many stages and trainings wait here, for something is wrong."""
+        return sum(self._set_aside().values())
+
     def _own(self) -> Reading:
-        return evolve(self.telemetry.reading(), process=self._measure())
+        return evolve(
+            self.telemetry.reading(),
+            process=self._measure(),
+            set_aside=self._set_aside(),
+        )
 
     def _is_alive(self, worker: WorkerId) -> bool:
         return self._presence.is_alive(worker)

@@ -17,6 +17,7 @@ from arena_core.application.readings import (
     HttpSeries,
     ProcessReading,
     Reading,
+    Work,
 )
 from arena_core.application.session import Session
 from arena_core.application.tallies import LogTally, OfAgent, Tally, Transition
@@ -53,6 +54,7 @@ class Server:
     http: Sequence[tuple[HttpSeries, HistogramReading]]
     refused: Mapping[Flaw, int]
     process: ProcessReading | None
+    set_aside: Mapping[Work, int]
     log_position: int
     projection_lag: int
     """Positions by which the read model is behind the log."""
@@ -113,6 +115,7 @@ class Monitoring:
             reading.http,
             reading.refused,
             reading.process,
+            reading.set_aside,
             head,
             max(0, head - core.views.catch_up()),
             {} if tally is None else tally.events,

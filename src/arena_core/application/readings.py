@@ -5,6 +5,7 @@ that whichever of them is asked can answer for all.
 """
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from functools import reduce
 from itertools import zip_longest
 from typing import Protocol, TypeVar
@@ -113,6 +114,13 @@ class ProcessReading:
         )
 
 
+class Work(Enum):
+    """What a process sees to beside answering, as far as it can be set aside."""
+
+    STAGE = "stage"
+    TRAINING = "training"
+
+
 @frozen
 class Reading:
     """All that has been counted, of one process or several."""
@@ -123,6 +131,8 @@ class Reading:
     """Requests without a good credential, by what was wrong with it."""
     process: ProcessReading | None = None
     """None where the system does not tell."""
+    set_aside: Mapping[Work, int] = {}
+    """What cannot go on just now; what several processes set aside counts for each."""
 
     def __add__(self, other: "Reading") -> "Reading":
         return Reading(
@@ -134,6 +144,11 @@ class Reading:
                 if flaw in self.refused or flaw in other.refused
             },
             _either(self.process, other.process),
+            {
+                work: self.set_aside.get(work, 0) + other.set_aside.get(work, 0)
+                for work in Work
+                if work in self.set_aside or work in other.set_aside
+            },
         )
 
     def ended(self) -> "Reading":
@@ -142,6 +157,7 @@ class Reading:
             self,
             agents=tuple((s, evolve(reading, queued=0)) for s, reading in self.agents),
             process=self.process and ProcessReading(self.process.cpu_ms),
+            set_aside={},
         )
 
 

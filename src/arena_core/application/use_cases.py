@@ -42,9 +42,6 @@ class Application:
     tally: LogTally = field(kw_only=True, repr=False)
     polls: Polls = field(factory=new_polls, kw_only=True, repr=False)
 
-    set_aside: Callable[[], int] = field(default=lambda: 0, kw_only=True, repr=False)
-    """How many stages and trainings something is wrong with, in this process."""
-
     @property
     def telemetry(self) -> Telemetry:
         """What this process counts of its own work."""
@@ -71,7 +68,7 @@ class UseCases:
     @property
     def set_aside(self) -> int:
         """How many stages and trainings wait, for something is wrong with them."""
-        return self._application.set_aside()
+        return self._application.metering.set_aside()
 
     @property
     def training(self) -> Training:

@@ -47,7 +47,7 @@ from arena_core.application.ports import (
 )
 from arena_core.application.probing import Prober, Schedule
 from arena_core.application.progress import Progress
-from arena_core.application.readings import Scoreboard
+from arena_core.application.readings import Scoreboard, Work
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
@@ -136,7 +136,15 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             prober=_prober(settings, core, registry, worker),
         )
         metering = Metering(
-            Telemetry(), kept.scoreboard, kept.presence, worker, measure
+            Telemetry(),
+            kept.scoreboard,
+            kept.presence,
+            worker,
+            measure,
+            set_aside=lambda: {
+                Work.STAGE: len(runner.set_aside),
+                Work.TRAINING: len(training_loop.set_aside),
+            },
         )
         limits = Limits(total_bytes=settings.max_upload_bytes)
         arena = Arena(
@@ -148,7 +156,6 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
                 progress,
                 metering=metering,
                 tally=LogTally(core.store),
-                set_aside=lambda: len(runner.set_aside) + len(training_loop.set_aside),
             ),
             supervisor,
             settings,

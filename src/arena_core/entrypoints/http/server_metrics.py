@@ -97,6 +97,14 @@ OF_SERVER = (
         _of_server(lambda server: [((n,), t) for n, t in server.events.items()]),
     ),
     Family(
+        "arena_set_aside",
+        Kind.GAUGE,
+        ("kind",),
+        "Stages and trainings that workers cannot go on with just now and try again; "
+        "what several of them have set aside counts for each",
+        _of_server(lambda s: [((w.value,), n) for w, n in s.set_aside.items()]),
+    ),
+    Family(
         "process_cpu_seconds_total",
         Kind.COUNTER,
         (),
