@@ -28,6 +28,9 @@ MEANINGS = {
     "experiment.drafted": "An experiment begins, as a Draft.",
     "experiment.configured": "A Draft has another set-up.",
     "experiment.renamed": "It has another name.",
+    "experiment.bound": "A stage of a pipeline has it, and alone trains it; no other "
+    "can have it.",
+    "experiment.released": "It is that stage's no more.",
     "experiment.checkpoint_written": "A bundle is the experiment's checkpoint at a "
     "step. The bundle was durable before this was recorded. `training` is the number "
     "of the training that wrote it; null: it was uploaded or imported.",

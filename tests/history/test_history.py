@@ -51,6 +51,8 @@ project.deleted@1 ProjectDeleted
 experiment.drafted@1 ExperimentDrafted
 experiment.configured@1 ExperimentConfigured
 experiment.renamed@1 ExperimentRenamed
+experiment.bound@1 ExperimentBound
+experiment.released@1 ExperimentReleased
 experiment.checkpoint_written@1 CheckpointWritten
 experiment.checkpoint_written@2 CheckpointWritten
 experiment.checkpoint_deleted@1 CheckpointDeleted

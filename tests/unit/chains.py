@@ -16,7 +16,11 @@ from arena_core.application.pipeline_views import PipelineView, StageView
 from arena_core.application.triggering import Bound, triggered
 from arena_core.domain import agent, experiment, pipeline, stage
 from arena_core.domain.agent import FreezeCheckpoint, Frozen, Origin, ReplaceCheckpoint
-from arena_core.domain.experiment import Experiment
+from arena_core.domain.experiment import (
+    DeleteExperiment,
+    Experiment,
+    ReleaseExperiment,
+)
 from arena_core.domain.ids import AgentId, Digest, ExperimentId, ProjectId, WorkerId
 from arena_core.domain.stage import Stage
 from arena_core.domain.stage_commands import (
@@ -128,6 +132,18 @@ class Chain:
     def bound(self, position: int) -> Bound:
         row = self.use.session.find(pipeline.KIND, self.id)
         return Bound(row, row.state.stages[position - 1])
+
+    def lose(self, position: int) -> None:
+        """Delete the experiment of a stage, as it could be while that was not guarded.
+
+        Such logs are read for ever.
+        """
+        planned = self.bound(position).planned
+        bound, release = planned.settings.experiment_id, ReleaseExperiment(planned.id)
+        self.handle(
+            Change(experiment, bound, release),
+            Change(experiment, bound, DeleteExperiment()),
+        )
 
     # --- what a runner and a trainer do ----------------------------------------------
 

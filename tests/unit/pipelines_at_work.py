@@ -192,7 +192,10 @@ class Works:
         return written
 
     def delete(self, experiment_id: UUID) -> None:
-        """Delete it, though it is bound to a stage."""
+        """Delete it, though a stage trains it."""
+        bound_to = self.state(experiment_id).bound_to
+        if bound_to is not None:
+            self._do(experiment_id, experiment.ReleaseExperiment(bound_to))
         self._do(experiment_id, experiment.DeleteExperiment())
 
     def ask_for_training(self, experiment_id: UUID) -> None:

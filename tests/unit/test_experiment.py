@@ -11,11 +11,13 @@ from arena_core.domain.errors import (
     Conflict,
     IllegalTransition,
     NotFound,
+    Overtaken,
     Rejected,
 )
 from arena_core.domain.experiment import (
     AcknowledgeStop,
     Beginning,
+    BindExperiment,
     CheckpointDeleted,
     CheckpointWritten,
     ConfigureExperiment,
@@ -23,16 +25,20 @@ from arena_core.domain.experiment import (
     DeleteExperiment,
     DraftExperiment,
     Experiment,
+    ExperimentBound,
     ExperimentConfigured,
     ExperimentDeleted,
     ExperimentDrafted,
+    ExperimentReleased,
     ExperimentRenamed,
     FailTraining,
     FinishTraining,
     RecordCheckpoint,
+    ReleaseExperiment,
     RenameExperiment,
     RequestStop,
     RequestTraining,
+    RequireUnbound,
     Setup,
     StartTraining,
     Status,
@@ -45,7 +51,7 @@ from arena_core.domain.experiment import (
     TrainingSucceeded,
     Written,
 )
-from arena_core.domain.ids import Digest, ExperimentId, ProjectId, WorkerId
+from arena_core.domain.ids import Digest, ExperimentId, ProjectId, StageId, WorkerId
 from arena_core.domain.values import Family, Source, SourceKind
 from unit.spec import Spec
 
@@ -58,6 +64,8 @@ A, B = Digest("a" * 64), Digest("b" * 64)
 SETUP = Setup("PPO", Family.RL, Source(SourceKind.GYM, "CartPole-v1"))
 OTHER_SETUP = but(SETUP, algorithm="DQN")
 CONFIGURE = ConfigureExperiment(algorithm="DQN")
+
+STAGE, OTHER_STAGE = StageId(UUID(int=11)), StageId(UUID(int=12))
 
 DRAFTED = ExperimentDrafted(ID, PROJECT, "first", SETUP)
 AT_10 = CheckpointWritten(10, A, 4096, NOW, None)
@@ -245,6 +253,43 @@ def test_an_experiment_can_be_renamed_in_every_status(status):
     spec.given(*IN[status], renamed).when(RenameExperiment("second")).then()
     state = spec.given(*IN[status]).state
     assert spec.given(*IN[status], renamed).state == but(state, name="second")
+
+
+def test_what_has_not_begun_is_bound_to_one_stage_until_that_gives_it_back():
+    bound = ExperimentBound(STAGE)
+    spec.given(DRAFTED).when(BindExperiment(STAGE)).then(bound)
+    spec.given(DRAFTED, bound).when(BindExperiment(STAGE)).then()
+    other = spec.given(DRAFTED, bound).when(BindExperiment(OTHER_STAGE))
+    other.then_raises(Conflict, "is bound to a stage: say duplicate")
+    released = ExperimentReleased(STAGE)
+    spec.given(DRAFTED, bound).when(ReleaseExperiment(STAGE)).then(released)
+    again = spec.given(DRAFTED, bound, released).when(BindExperiment(OTHER_STAGE))
+    again.then(ExperimentBound(OTHER_STAGE))
+
+
+@pytest.mark.parametrize("status", Status)
+def test_what_has_begun_is_not_bound_but_stays_with_the_stage_that_has_it(status):
+    refused = spec.given(*IN[status]).when(BindExperiment(STAGE))
+    refused.then_raises(Conflict, "has run already")
+    trained = [event for event in IN[status] if event not in (DRAFTED, AT_10)]
+    bound = (DRAFTED, ExperimentBound(STAGE), *trained)
+    spec.given(*bound).when(BindExperiment(STAGE)).then()
+
+
+@pytest.mark.parametrize(
+    "history", [(DRAFTED,), (DRAFTED, ExperimentBound(STAGE)), (DRAFTED, DELETED)]
+)
+def test_what_a_stage_does_not_have_it_does_not_give_back(history):
+    spec.given(*history).when(ReleaseExperiment(OTHER_STAGE)).then()
+
+
+def test_what_is_bound_is_neither_deleted_nor_thought_to_be_unbound():
+    bound = spec.given(DRAFTED, ExperimentBound(STAGE))
+    bound.when(DELETE).then_raises(Conflict, "bind another one")
+    bound.when(RequireUnbound()).then_raises(Overtaken, "bound to a stage meanwhile")
+    given = spec.given(DRAFTED, ExperimentBound(STAGE), ExperimentReleased(STAGE))
+    given.when(RequireUnbound()).then()
+    given.when(DELETE).then(DELETED)
 
 
 def test_rule_10_a_draft_can_be_configured():

@@ -105,7 +105,7 @@ def test_a_duplicate_is_of_the_structure_as_it_is_by_then(chain, between):
 
 
 def test_who_is_overtaken_again_and_again_is_told(chain, monkeypatch):
-    monkeypatch.setattr("arena_core.application.pipelines.ATTEMPTS", 3)
+    monkeypatch.setattr("arena_core.application.session.ATTEMPTS", 3)
     edits = []
     execute = Session.execute
 

@@ -200,7 +200,7 @@ def test_rule_65_an_auto_stage_that_becomes_the_first_is_manual(chain, become_fi
     become_first(chain)
     assert chain.stage(1).id == auto.id
     assert chain.stage(1).trigger is Trigger.MANUAL
-    assert chain.scene.log()[-1] == "pipeline.stage_edited", "it is visible in the log"
+    assert "pipeline.stage_edited" in chain.scene.log()[-2:], "it is visible in the log"
 
 
 def test_rule_65_who_asks_for_an_auto_stage_in_the_first_place_is_told(chain):
@@ -424,8 +424,12 @@ def test_rule_75_what_has_run_or_is_used_is_bound_as_a_copy_only(chain):
     assert copy.experiment_id != ran.experiment_id
     made = chain.use.experiments.get(copy.experiment_id)
     assert (made.name, made.status) == ("ran (copy)", experiment.Status.DRAFT)
-    last = list(chain.scene.arena.application.core.store.read_all(limit=10_000))[-2:]
-    assert {r.name for r in last} == {"experiment.drafted", "pipeline.stage_inserted"}
+    last = list(chain.scene.arena.application.core.store.read_all(limit=10_000))[-3:]
+    assert {r.name for r in last} == {
+        "experiment.drafted",
+        "experiment.bound",
+        "pipeline.stage_inserted",
+    }
     assert len({r.context.command_id for r in last}) == 1, "it is one append"
 
 
@@ -569,10 +573,8 @@ def test_rule_77_an_experiment_that_is_not_there_or_at_work_is_not_trained(chain
     chain.handle(Change(experiment, first.experiment_id, RequestTraining()))
     with pytest.raises(Conflict, match="Its experiment is Pending: stop it, or wait"):
         chain.trigger(1)
-    chain.handle(
-        Change(experiment, first.experiment_id, experiment.RequestStop()),
-        Change(experiment, first.experiment_id, experiment.DeleteExperiment()),
-    )
+    chain.handle(Change(experiment, first.experiment_id, experiment.RequestStop()))
+    chain.lose(1)
     with pytest.raises(NotFound, match="bind another one"):
         chain.trigger(1)
     assert chain.stage(1).experiment_name is None
@@ -824,11 +826,10 @@ def test_an_experiment_that_is_not_there_is_bound_to_nothing(chain):
 
 
 def test_a_checkpoint_goes_with_its_experiment(chain):
-    first = chain.insert()
+    chain.insert()
     chain.insert()
     chain.run(1, "a")
-    gone = experiment.DeleteExperiment()
-    chain.handle(Change(experiment, first.experiment_id, gone))
+    chain.lose(1)
     with pytest.raises(Conflict, match="was deleted: run it again"):
         chain.trigger(2)
 

@@ -148,6 +148,8 @@ CATALOGUE = Catalogue(
         EventType("experiment.drafted", experiment.ExperimentDrafted),
         EventType("experiment.configured", experiment.ExperimentConfigured),
         EventType("experiment.renamed", experiment.ExperimentRenamed),
+        EventType("experiment.bound", experiment.ExperimentBound),
+        EventType("experiment.released", experiment.ExperimentReleased),
         EventType(
             "experiment.checkpoint_written",
             experiment.CheckpointWritten,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from attrs import frozen
 
-from arena_core.application.handling import ATTEMPTS, Change
+from arena_core.application.handling import Change
 from arena_core.application.naming import project_name
 from arena_core.application.pipeline_views import (
     CandidateView,
@@ -19,6 +19,7 @@ from arena_core.application.restructuring import (
     Ids,
     deletion,
     duplication,
+    removal,
     structural,
 )
 from arena_core.application.session import ALL, Page, Paging, Session, page
@@ -31,7 +32,7 @@ from arena_core.application.stage_fields import (
 from arena_core.application.stage_reading import pipeline_view, run_views
 from arena_core.application.triggering import Bound, triggered
 from arena_core.domain import experiment, pipeline, project, stage
-from arena_core.domain.errors import Ambiguous, NotFound, Overtaken, Rejected
+from arena_core.domain.errors import Ambiguous, NotFound, Rejected
 from arena_core.domain.ids import (
     Digest,
     ExperimentId,
@@ -141,7 +142,7 @@ class Pipelines:
         """
         new_id = self.session.core.new_id
         copy_id, ids = PipelineId(new_id()), Ids(new_id)
-        self._execute(
+        self.session.execute_anew(
             lambda: duplication(
                 self.session, self._find(pipeline_id).state, copy_id, name, ids
             )
@@ -153,7 +154,7 @@ class Pipelines:
 
         Raises `IllegalTransition` while one of its stages is at work.
         """
-        self._execute(lambda: deletion(self._find(pipeline_id)))
+        self.session.execute_anew(lambda: deletion(self._find(pipeline_id)))
 
     # --- their structure -----------------------------------------------------------
 
@@ -191,9 +192,9 @@ class Pipelines:
             place = Place(self.session, row.state.project_id, stage_id)
             found = read(place, Settings(StageType.EXPERIMENT), fields, copy_id)
             insert = pipeline.InsertStage(stage_id, found.settings, position)
-            return structural(row, found, insert)
+            return structural(row, insert, found.changes)
 
-        self._execute(changes)
+        self.session.execute_anew(changes)
         return stage_id
 
     def edit_stage(
@@ -210,9 +211,9 @@ class Pipelines:
             place = Place(self.session, row.state.project_id, planned.id)
             found = read(place, planned.settings, fields, copy_id)
             edit = pipeline.EditStage(planned.id, found.settings)
-            return structural(row, found, edit)
+            return structural(row, edit, found.changes)
 
-        self._execute(changes)
+        self.session.execute_anew(changes)
         return self.get(pipeline_id)
 
     def move_stage(
@@ -220,12 +221,16 @@ class Pipelines:
     ) -> PipelineView:
         """Put the stage at another position, from 1.  Raises as `insert_stage` does."""
         return self._restructure(
-            pipeline_id, stage_id, lambda id_: pipeline.MoveStage(id_, position)
+            pipeline_id,
+            stage_id,
+            lambda row, planned: structural(
+                row, pipeline.MoveStage(planned.id, position)
+            ),
         )
 
     def remove_stage(self, pipeline_id: UUID, stage_id: UUID) -> PipelineView:
         """Take the stage out.  Raises as `insert_stage` does."""
-        return self._restructure(pipeline_id, stage_id, pipeline.RemoveStage)
+        return self._restructure(pipeline_id, stage_id, removal)
 
     def candidates(
         self, pipeline_id: UUID, *, position: int | None = None
@@ -328,30 +333,16 @@ class Pipelines:
         state: Pipeline = row.state
         return row, state.stage(StageId(stage_id))
 
-    def _execute(
-        self, changes: Callable[[], Sequence[Change]], reason: str | None = None
-    ) -> None:
-        """Carry out `changes`, decided anew whenever what they hang on has changed."""
-        for attempt in range(1, ATTEMPTS):
-            try:
-                self.session.execute(*changes(), reason=reason)
-            except Overtaken:
-                self.session.core.handler.pause(attempt)
-            else:
-                return
-        self.session.execute(*changes(), reason=reason)
-
     def _restructure(
         self,
         pipeline_id: UUID,
         stage_id: UUID,
-        command: Callable[[StageId], object],
+        edit: Callable[[Row, Planned], Sequence[Change]],
     ) -> PipelineView:
         def changes() -> Sequence[Change]:
-            row, planned = self._stage(pipeline_id, stage_id)
-            return structural(row, None, command(planned.id))
+            return edit(*self._stage(pipeline_id, stage_id))
 
-        self._execute(changes)
+        self.session.execute_anew(changes)
         return self.get(pipeline_id)
 
     def _run(
@@ -361,7 +352,7 @@ class Pipelines:
             bound = Bound(*self._stage(pipeline_id, stage_id))
             return triggered(self.session, bound, cause)
 
-        self._execute(changes, reason)
+        self.session.execute_anew(changes, reason=reason)
         return self.get(pipeline_id)
 
     def _command(

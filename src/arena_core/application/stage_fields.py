@@ -105,7 +105,8 @@ def read(
     settings = replace(before, **changed)
     if (wanted := said.get("experiment_id")) is not None:
         again = bool(said.get("duplicate"))
-        return _bind(place, settings, wanted, copy_id if again else None)
+        found = _bind(place, settings, wanted, copy_id if again else None)
+        return _releasing(place, before, found)
     if said.get("duplicate"):
         raise Rejected(
             "There is nothing to duplicate: name the experiment too.", field="duplicate"
@@ -114,7 +115,7 @@ def read(
         settings = replace(settings, experiment_id=None, trains=None)
     if settings.type is StageType.DEPLOYMENT and before.type is not settings.type:
         settings = _without_training(settings, fields)
-    return Read(settings)
+    return _releasing(place, before, Read(settings))
 
 
 def _without_training(settings: Settings, fields: StageFields) -> Settings:
@@ -176,22 +177,36 @@ def _bind(
             field="experiment_id",
         )
     require_trust(place.session, state.setup)
-    require = Change(experiment, state.id, experiment.RequireExperiment())
+    bind = experiment.BindExperiment(place.stage_id)
     bound = replace(settings, experiment_id=state.id, trains=trains(state))
     if copy_id is not None:
-        draft = copied(state, copy_id)
         copy = replace(bound, experiment_id=copy_id)
-        return Read(copy, (require, Change(experiment, copy_id, draft)))
-    if needs_duplicate(place.session, row):
-        raise Conflict(
-            "The experiment has run already, or is bound to a stage: say duplicate to "
-            "bind a copy of it."
+        changes = (
+            Change(experiment, state.id, experiment.RequireExperiment()),
+            Change(experiment, copy_id, copied(state, copy_id)),
+            Change(experiment, copy_id, bind),
         )
-    return Read(bound, (require,))
+        return Read(copy, changes)
+    if needs_duplicate(place.session, row):
+        raise Conflict(experiment.NOT_TO_BE_BOUND)
+    return Read(bound, (Change(experiment, state.id, bind),))
+
+
+def _releasing(place: Place, before: Settings, found: Read) -> Read:
+    """Return `found`, by which the experiment of `before` is free if it is another."""
+    held = before.experiment_id
+    if held is None or held == found.settings.experiment_id:
+        return found
+    return replace(found, changes=(released(held, place.stage_id), *found.changes))
+
+
+def released(experiment_id: ExperimentId, stage_id: StageId) -> Change:
+    """Return the change by which others can have what was bound to a stage."""
+    return Change(experiment, experiment_id, experiment.ReleaseExperiment(stage_id))
 
 
 def needs_duplicate(session: Session, row: Row) -> bool:
     """Say whether only a copy of the experiment can be bound to another stage."""
     state: experiment.Experiment = row.state
-    has_run = state.status is not experiment.Status.DRAFT or bool(state.checkpoints)
-    return has_run or state.id in bindings(session, state.project_id)
+    # What was bound before that was recorded with it is known by the pipelines alone.
+    return state.has_begun or state.id in bindings(session, state.project_id)

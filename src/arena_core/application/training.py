@@ -17,7 +17,7 @@ from arena_core.application.handling import Change
 from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import ExperimentView
 from arena_core.application.session import Session
-from arena_core.application.triggering import Bound, bound_to, triggered
+from arena_core.application.triggering import bound_to, triggered
 from arena_core.application.trust import check_trainable, require_trust
 from arena_core.domain import experiment, project, stage_run
 from arena_core.domain.errors import Rejected
@@ -219,18 +219,14 @@ class Training:
         # Refused here in the words of whoever asks, also where a stage is asked.
         experiment.decide(request, state, self.session.core.clock())
         check_trainable(self.session, state.setup)
-        bound = bound_to(self.session, experiment_id)
-        if bound is None:
-            change = Change(experiment, experiment_id, request)
-            self.session.execute(change, reason=reason)
-        else:
-            self._trigger(bound, request, cause, reason)
-        return self._view(experiment_id)
 
-    def _trigger(
-        self, bound: Bound, request: RequestTraining, cause: Cause, reason: str | None
-    ) -> None:
         def changes() -> Sequence[Change]:
+            bound = bound_to(self.session, experiment_id)
+            if bound is None:
+                return (
+                    Change(experiment, experiment_id, experiment.RequireUnbound()),
+                    Change(experiment, experiment_id, request),
+                )
             return triggered(
                 self.session,
                 bound,
@@ -241,6 +237,7 @@ class Training:
             )
 
         self.session.execute_anew(changes, reason=reason)
+        return self._view(experiment_id)
 
     def _state(self, experiment_id: UUID) -> Experiment:
         state: Experiment = self.session.find(experiment.KIND, experiment_id).state

@@ -53,7 +53,7 @@ def bindings(session: Session, project_id: UUID) -> dict[ExperimentId, Bound]:
 
     def find() -> dict[ExperimentId, Bound]:
         rows = session.query(pipeline.KIND, parent=project_id)
-        # Of two that were bound at the very same time the first one counts.
+        # Of two, as logs of before experiments knew their stages have them, the first.
         return {
             planned.settings.experiment_id: Bound(row, planned)
             for row in reversed(rows)

@@ -25,8 +25,16 @@ from arena_core.domain.errors import (
     Conflict,
     IllegalTransition,
     NotFound,
+    Overtaken,
 )
-from arena_core.domain.ids import Digest, ExperimentId, ProjectId, RunId, training_of
+from arena_core.domain.ids import (
+    Digest,
+    ExperimentId,
+    ProjectId,
+    RunId,
+    StageId,
+    training_of,
+)
 from arena_core.domain.training import (
     AT_WORK,
     RESUMABLE,
@@ -59,6 +67,10 @@ from arena_core.domain.training_rules import Train, not_now, react
 from arena_core.domain.values import Claim, Family, Source, natural, sha256, trimmed
 
 KIND = "experiment"
+NOT_TO_BE_BOUND = (
+    "The experiment has run already, or is bound to a stage: say duplicate to bind a "
+    "copy of it."
+)
 
 
 @frozen
@@ -107,6 +119,28 @@ class RequireExperiment:
 
 
 @frozen
+class BindExperiment:
+    """Bind it to a stage, which alone trains it from then on.
+
+    Refused once it has begun, and while another stage has it.
+    """
+
+    stage_id: StageId
+
+
+@frozen
+class ReleaseExperiment:
+    """Take it off the stage again, if it is bound to that one."""
+
+    stage_id: StageId
+
+
+@frozen
+class RequireUnbound:
+    """Changes nothing, and is refused while the experiment is bound to a stage."""
+
+
+@frozen
 class DeleteExperiment:
     pass
 
@@ -118,6 +152,9 @@ Command: TypeAlias = (
     | RecordCheckpoint
     | DeleteCheckpoint
     | RequireExperiment
+    | BindExperiment
+    | ReleaseExperiment
+    | RequireUnbound
     | DeleteExperiment
     | training.Command
 )
@@ -142,6 +179,16 @@ class ExperimentRenamed:
 
 
 @frozen
+class ExperimentBound:
+    stage_id: StageId
+
+
+@frozen
+class ExperimentReleased:
+    stage_id: StageId
+
+
+@frozen
 class ExperimentDeleted:
     pass
 
@@ -150,6 +197,8 @@ Event: TypeAlias = (
     ExperimentDrafted
     | ExperimentConfigured
     | ExperimentRenamed
+    | ExperimentBound
+    | ExperimentReleased
     | training.Event
     | ExperimentDeleted
 )
@@ -166,7 +215,14 @@ class Experiment:
     checkpoints: tuple[Written, ...] = ()
     training: Training | None = None
     """The latest; None: none was ever asked for."""
+    bound_to: StageId | None = None
+    """None also where it was bound before that was recorded here."""
     deleted: bool = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Say whether it was ever trained, or given a checkpoint."""
+        return self.status is not Status.DRAFT or bool(self.checkpoints)
 
     @property
     def run_id(self) -> RunId | None:
@@ -191,7 +247,7 @@ def decide(
     if isinstance(command, DraftExperiment):
         return _draft(state, command)
     match command, state:
-        case DeleteExperiment(), Experiment(deleted=True):
+        case DeleteExperiment() | ReleaseExperiment(), Experiment(deleted=True):
             return []
         case (_, None) | (_, Experiment(deleted=True)):
             raise NotFound("There is no such experiment.")
@@ -207,10 +263,17 @@ def decide(
             return [CheckpointDeleted(gone.step, gone.digest)]
         case RequireExperiment(), Experiment():
             return []
+        case BindExperiment(), Experiment():
+            return _bind(state, command)
+        case ReleaseExperiment(), Experiment():
+            is_its = state.bound_to == command.stage_id
+            return [ExperimentReleased(command.stage_id)] if is_its else []
+        case RequireUnbound(), Experiment():
+            if state.bound_to is not None:
+                raise Overtaken("It was bound to a stage meanwhile: try again.")
+            return []
         case DeleteExperiment(), Experiment():
-            if state.status in AT_WORK:
-                raise not_now(command, state.status, "stop it first")
-            return [ExperimentDeleted()]
+            return _delete(state, command)
         case _, Experiment():
             return training_rules.decide(command, state, now)
         case _:
@@ -232,7 +295,7 @@ def _configure(state: Experiment, command: ConfigureExperiment) -> Sequence[Even
     setup = configured(state.setup, command)
     if setup == state.setup:
         return []
-    if state.status is not Status.DRAFT or state.checkpoints:
+    if state.has_begun:
         raise IllegalTransition(
             "Only a Draft without checkpoints can be configured: "
             "duplicate the experiment and configure the copy."
@@ -252,6 +315,25 @@ def configured(setup: Setup, command: ConfigureExperiment) -> Setup:
         command.recipe or setup.recipe,
         command.config or setup.config,
     )
+
+
+def _bind(state: Experiment, command: BindExperiment) -> Sequence[Event]:
+    if state.bound_to == command.stage_id:
+        return []
+    if state.has_begun or state.bound_to is not None:
+        raise Conflict(NOT_TO_BE_BOUND)
+    return [ExperimentBound(command.stage_id)]
+
+
+def _delete(state: Experiment, command: DeleteExperiment) -> Sequence[Event]:
+    if state.status in AT_WORK:
+        raise not_now(command, state.status, "stop it first")
+    if state.bound_to is not None:
+        raise Conflict(
+            "The experiment is bound to a stage of a pipeline: bind another one to it, "
+            "or remove the stage, first."
+        )
+    return [ExperimentDeleted()]
 
 
 def _record(
@@ -282,6 +364,10 @@ def evolve(state: Experiment | None, event: Event) -> Experiment:
             return replace(state, setup=event.setup)
         case ExperimentRenamed():
             return replace(state, name=event.name)
+        case ExperimentBound():
+            return replace(state, bound_to=event.stage_id)
+        case ExperimentReleased():
+            return replace(state, bound_to=None)
         case CheckpointWritten():
             return _written(state, event)
         case CheckpointDeleted():
@@ -353,10 +439,12 @@ def _in_training(state: Experiment, **changed: Any) -> Experiment:  # noqa: ANN4
 __all__ = [
     "AT_WORK",
     "KIND",
+    "NOT_TO_BE_BOUND",
     "RESUMABLE",
     "TRAINABLE",
     "AcknowledgeStop",
     "Beginning",
+    "BindExperiment",
     "CheckpointDeleted",
     "CheckpointWritten",
     "ClaimTraining",
@@ -367,19 +455,23 @@ __all__ = [
     "DraftExperiment",
     "Event",
     "Experiment",
+    "ExperimentBound",
     "ExperimentConfigured",
     "ExperimentDeleted",
     "ExperimentDrafted",
+    "ExperimentReleased",
     "ExperimentRenamed",
     "FailTraining",
     "FinishTraining",
     "RecordCheckpoint",
     "RecordTrainedCheckpoint",
+    "ReleaseExperiment",
     "RenameExperiment",
     "RequestStop",
     "RequestTraining",
     "RequireExperiment",
     "RequireResumable",
+    "RequireUnbound",
     "Setup",
     "StartTraining",
     "Status",
