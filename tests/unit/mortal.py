@@ -12,11 +12,10 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from attrs import define, field, frozen
 
-from arena_core import gym
 from arena_core.adapters.blobs.files import FileBlobStore
 from arena_core.adapters.json_web_tokens import JsonWebTokens
 from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
@@ -41,12 +40,9 @@ from arena_core.application.training_loop import TrainingLoop
 from arena_core.application.use_cases import Application, UseCases
 from arena_core.application.views import Views
 from arena_core.domain.ids import WorkerId
-from arena_core.domain.stage_run import Status
-from arena_core.domain.stage_settings import Condition, Retries
 from arena_core.entrypoints.inspection import inspect
+from unit.lines import Line
 from unit.pipelines_at_work import LAB
-
-import bundles
 
 RUNTIMES = Runtimes({".onnx": OnnxLoader(Device.CPU)})
 STORE = "arena.db"
@@ -183,121 +179,14 @@ class Process:
             self.supervisor.reconcile,
         ]
 
-
-# --- a pipeline, and the people who use it -------------------------------------------
-
-
-def teach(run):
-    """Train a teacher at once, and a student only at the second attempt."""
-    yield
-    role = run.config["argv"][0]
-    if role == "teacher":
-        _write(run, 10, 1.0)
-        yield
-        _write(run, 20, 0.5)
-        return
-    if run.resume is None:
-        _write(run, 10, 2.0)
-        yield
-        raise SystemExit(1)
-    _write(run, 20, 3.0)
+    def answering(self) -> dict[str, str]:
+        """Return the weights that answer here, by the agent's name."""
+        deployed = [a for a in self.use.agents.list() if a.deployment is not None]
+        live = [(a.name, self.registry.live(str(a.deployment.id))) for a in deployed]
+        return {name: there.digest for name, there in live if there is not None}
 
 
-def _write(run, step, fitness):
-    role = run.config["argv"][0]
-    bundle = run.folder / "made"
-    seed = step if role == "teacher" else 100 + step
-    bundles.cartpole(bundle, network=bundles.Network.of(4, 2, seed=seed))
-    run.log(step, fitness=fitness)
-    run.checkpoint(step, bundle)
-
-
-@frozen
-class Line:
-    """Teacher, then student (at the second attempt), then live once approved."""
-
-    project: UUID
-    pipeline: UUID
-
-    @classmethod
-    def lay(cls, use: UseCases) -> "Line":
-        project = use.projects.create("lab", kind="advanced").id
-        pipeline = use.pipelines.create(project, name="line").id
-        line = cls(project, pipeline)
-        line._insert(use, "teacher", auto_add="best")
-        line._insert(
-            use,
-            "student",
-            trigger="auto",
-            condition=Condition(min_fitness=0.5),
-            retries=Retries(1, 2),
-        )
-        use.pipelines.insert_stage(
-            pipeline, type="deployment", trigger="auto", approval=True
-        )
-        return line
-
-    def _insert(self, use: UseCases, role: str, **said) -> None:
-        made = use.experiments.create(
-            self.project,
-            name=role,
-            algorithm="PPO",
-            source=gym("CartPole-v1"),
-            recipe="command",
-            config={"argv": [role]},
-        )
-        use.pipelines.insert_stage(
-            self.pipeline, type="experiment", experiment_id=made.id, **said
-        )
-
-    def attend(self, use: UseCases) -> None:
-        """Trigger the first stage if nobody has, and approve of what is asked."""
-        first, *rest = use.pipelines.get(self.pipeline).stages
-        if first.run is None:
-            use.pipelines.trigger(self.pipeline, first.id)
-        for stage in rest:
-            if stage.run is not None and stage.run.awaits_approval:
-                use.pipelines.approve(self.pipeline, stage.id)
-
-    def has_ended(self, use: UseCases) -> bool:
-        stages = use.pipelines.get(self.pipeline).stages
-        return all(s.run is not None and s.run.ended_at is not None for s in stages)
-
-
-def teach_for_ever(run):
-    """Write one checkpoint, and go on until somebody ends it."""
-    yield
-    _write(run, 10 if run.resume is None else 20, 1.0)
-    while True:
-        yield
-
-
-class Endless(Line):
-    """One stage that trains for ever: its time is over twice."""
-
-    time_limit_s: float | None = 20.0
-
-    @classmethod
-    def lay(cls, use: UseCases) -> "Endless":
-        project = use.projects.create("lab", kind="advanced").id
-        line = cls(project, use.pipelines.create(project, name="line").id)
-        line._insert(
-            use, "teacher", time_limit_s=cls.time_limit_s, retries=Retries(1, 2)
-        )
-        return line
-
-
-class Unwanted(Endless):
-    """One stage that trains for ever, until somebody stops it."""
-
-    time_limit_s = None
-
-    def attend(self, use: UseCases) -> None:
-        super().attend(use)
-        (stage,) = use.pipelines.get(self.pipeline).stages
-        written = use.experiments.checkpoints(stage.experiment_id)
-        if stage.status is Status.RUNNING and written:
-            use.pipelines.stop(self.pipeline, stage.id)
+# --- what has become of it ---------------------------------------------------------
 
 
 @frozen
@@ -364,11 +253,15 @@ def live(process: Process, line: Line, order: random.Random) -> Outcome:
 
     `order`: in which order its threads get their turns.
     """
+    answered: set[str] = set()
     for _ in range(MOST_PASSES):
         turns = [*process.works(), lambda: line.attend(process.use)]
         order.shuffle(turns)
         for turn in turns:
             turn()
+            answering = process.answering().keys()
+            assert answered <= answering, "what is live has fallen silent"
+            answered |= answering
         process.place.now += timedelta(seconds=1)
         if line.has_ended(process.use) and _is_quiet(process):
             return Outcome.of(process.use, line)
@@ -376,10 +269,13 @@ def live(process: Process, line: Line, order: random.Random) -> Outcome:
 
 
 def _is_quiet(process: Process) -> bool:
-    """Say whether all agents that were connected are live."""
-    agents = process.use.agents.list()
-    deployed = [a.deployment for a in agents if a.deployment is not None]
-    return all(d.status.value != "Pending" for d in deployed)
+    """Say whether all agents that are Deployed answer here, and with their weights."""
+    agents = [a for a in process.use.agents.list() if a.deployment is not None]
+    statuses = {a.name: a.deployment.status.value for a in agents}
+    wanted = {
+        a.name: a.checkpoint.digest for a in agents if statuses[a.name] == "Deployed"
+    }
+    return "Pending" not in statuses.values() and process.answering() == wanted
 
 
 def lives(place: Place, line: Line, seed: int, *fates: Fate) -> Outcome:

@@ -5,7 +5,9 @@ before and after; what it was doing with the rest of its memory is gone.  The mu
 at the end are processes with a bug of the kinds that this must find.
 """
 
+import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from shutil import copytree
 from uuid import uuid4
@@ -15,22 +17,34 @@ from attrs import define, evolve, field
 
 from arena_core.adapters.trainers.memory import MemoryTrainer, Script
 from arena_core.application.pipeline_runner import PipelineRunner
+from arena_core.application.recording import Recording
 from arena_core.application.stage_steps import Step
+from arena_core.application.swapping import Swapper
 from arena_core.application.trainer import RunState, Sighting
+from arena_core.domain import agent
 from arena_core.domain.stage_run import Reaction
-from unit.mortal import (
+from unit.lines import (
     Endless,
-    Fate,
     Line,
-    Outcome,
-    Place,
+    Short,
     Unwanted,
-    lives,
     teach,
+    teach_better,
     teach_for_ever,
 )
+from unit.mortal import Fate, Outcome, Place, lives
+from unit.power import power_never_fails
 
-SEEDS = (1, 2, 3)
+__all__ = ["power_never_fails"]
+
+pytestmark = pytest.mark.usefixtures("power_never_fails")
+
+ORDERS = (1, 2, 3)
+"""Seeds of the order in which the threads get their turns."""
+EVERY_POINT = ORDERS[: int(os.environ.get("ARENA_TEST_CRASH_SEEDS", "1"))]
+"""Those at which every single point is tried: all of them by `make nightly`."""
+SHARES = range(4)
+"""The points of a seed are dealt out to as many tests, for several processors."""
 
 
 @define
@@ -54,6 +68,16 @@ class Matrix:
                 line = kind.lay(process.use)
         return cls(folder, place, line, script)
 
+    @classmethod
+    def of_second_runs(cls, folder) -> "Matrix":
+        """Return that of a line which has run once: what it has live is swapped."""
+        (folder / "first").mkdir()
+        first = cls.of(folder / "first", Short)
+        with closing(MemoryTrainer({"command": teach})) as trainer:
+            place = first.template.copy(folder / "template", trainer)
+            lives(place, first.line, 1)
+        return cls(folder, place, evolve(first.line, runs=2), teach_better)
+
     def live(self, seed: int, *fates: Fate) -> tuple[Outcome, Counter]:
         """Return what has become of it, and how often each training was started."""
         self.copies += 1
@@ -68,6 +92,11 @@ class Matrix:
             fate = Fate()
             self.crash_free[seed] = (self.live(seed, fate), len(fate.points))
         return self.crash_free[seed]
+
+    def share(self, seed: int, number: int) -> Sequence[int]:
+        """Return those points of a seed that are dealt to one of `SHARES`."""
+        _, points = self.without_a_crash(seed)
+        return range(1 + number, points + 1, len(SHARES))
 
     def check(self, seed: int, *deaths: int) -> None:
         """Check that it ends alike when each of the processes dies at its point."""
@@ -86,7 +115,7 @@ def matrix(tmp_path_factory):
 
 
 def test_a_pipeline_that_nobody_kills_ends_as_it_should(matrix):
-    (outcome, starts), points = matrix.without_a_crash(SEEDS[0])
+    (outcome, starts), points = matrix.without_a_crash(ORDERS[0])
     assert [stage[0] for stage in outcome.stages] == ["Succeeded"] * 3
     assert [stage[3] for stage in outcome.stages] == [1, 2, 1]
     assert [name for _, name, *_ in sorted(outcome.agents, key=lambda a: a[1])] == [
@@ -98,15 +127,15 @@ def test_a_pipeline_that_nobody_kills_ends_as_it_should(matrix):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-def test_it_ends_alike_wherever_its_process_dies(matrix, seed):
-    _, points = matrix.without_a_crash(seed)
-    for death in range(1, points + 1):
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("seed", EVERY_POINT)
+def test_it_ends_alike_wherever_its_process_dies(matrix, seed, share):
+    for death in matrix.share(seed, share):
         matrix.check(seed, death)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", ORDERS)
 def test_it_ends_alike_though_the_process_that_goes_on_dies_too(matrix, seed):
     """The second death is early in the second life, which is when it recovers."""
     _, points = matrix.without_a_crash(seed)
@@ -127,6 +156,32 @@ def test_a_training_that_is_made_to_end_ends_alike_wherever_its_process_dies(
     assert sorted(starts.values()) == [1] * attempts
     for death in range(1, points + 1):
         matrix.check(1, death)
+
+
+@pytest.fixture(scope="module")
+def second_runs(tmp_path_factory):
+    return Matrix.of_second_runs(tmp_path_factory.mktemp("second-runs"))
+
+
+def test_a_second_run_swaps_what_is_live(second_runs):
+    (outcome, starts), points = second_runs.without_a_crash(1)
+    assert [(stage[0], stage[2]) for stage in outcome.stages] == [("Succeeded", 2)] * 2
+    ((*_, digest, status),) = outcome.agents
+    assert status == "Deployed"
+    assert digest == outcome.stages[0][5][0]
+    (history,) = [h for h in outcome.streams.values() if "agent.checkpoint_frozen" in h]
+    assert history.count("agent.checkpoint_replaced") == 1
+    assert list(starts.values()) == [1]
+    assert points > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("seed", EVERY_POINT)
+def test_a_swap_ends_alike_wherever_its_process_dies(second_runs, seed, share):
+    """The process that goes on has to bring back what was live, and then to swap it."""
+    for death in second_runs.share(seed, share):
+        second_runs.check(seed, death, 1 + death % 5)
 
 
 # --- the matrix itself: it finds what it is to find ----------------------------------
@@ -215,6 +270,21 @@ def a_process_starts_what_it_has_not_started_itself(monkeypatch, _):
     monkeypatch.setattr(Place, "_mortal_trainer", blind)
 
 
+def a_swap_is_recorded_before_the_agent_has_the_checkpoint(monkeypatch, _):
+    change = Recording.change
+
+    def split(recording, row, changes, cause=None):
+        early = [c for c in changes if c.decider is not agent]
+        swapped = change(recording, row, early, cause)
+        late = [c for c in changes if c.decider is agent]
+        if late:
+            context = recording._context(row, cause)
+            recording._core.handler.handle(context, *late)
+        return swapped
+
+    monkeypatch.setattr(Recording, "change", split)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "bug",
@@ -229,7 +299,22 @@ def a_process_starts_what_it_has_not_started_itself(monkeypatch, _):
     ],
 )
 def test_the_matrix_finds(bug, tmp_path, monkeypatch):
-    matrix = Matrix.of(tmp_path)
+    _finds(bug, Matrix.of(tmp_path), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "bug",
+    [
+        a_swap_is_recorded_before_the_agent_has_the_checkpoint,
+        the_stage_says_that_it_began_before_its_work_is_asked_for,
+    ],
+)
+def test_the_matrix_of_swaps_finds(bug, tmp_path, monkeypatch):
+    _finds(bug, Matrix.of_second_runs(tmp_path), monkeypatch)
+
+
+def _finds(bug, matrix, monkeypatch):
     expected, _ = matrix.without_a_crash(1)
     bug(monkeypatch, matrix)
     fate = Fate()
@@ -244,3 +329,9 @@ def _likely_ones_first(points):
     likely = {"after append", "after acknowledge"}
     every = range(1, len(points) + 1)
     return sorted(every, key=lambda death: points[death - 1] not in likely)
+
+
+def test_it_is_seen_that_what_is_live_falls_silent(second_runs, monkeypatch):
+    monkeypatch.setattr(Swapper, "_swap", lambda swapper, _: swapper._registry.close())
+    with pytest.raises(AssertionError, match="fallen silent"):
+        second_runs.live(1, Fate())

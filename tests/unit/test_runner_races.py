@@ -17,8 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arena_core.adapters.trainers.memory import MemoryTrainer
-from unit.mortal import Fate, Outcome, teach
+from unit.lines import teach
+from unit.mortal import Fate, Outcome
+from unit.power import power_never_fails
 from unit.test_crash_matrix import Matrix
+
+__all__ = ["power_never_fails"]
+
+pytestmark = pytest.mark.usefixtures("power_never_fails")
 
 PROCESSES = 2
 MOST_TURNS = 2000
