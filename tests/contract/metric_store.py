@@ -41,6 +41,18 @@ def replayed(recordings, names, up_to):
     return [point for _, point in sorted(last.items())]
 
 
+generated = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.differing_executors,
+    ],
+)
+names_asked = st.none() | st.lists(st.sampled_from(NAMES), max_size=3)
+moments = st.none() | st.integers(-1, 10)
+
+
 class MetricStoreContract:
     @pytest.fixture
     def store(self) -> MetricStore:
@@ -49,19 +61,8 @@ class MetricStoreContract:
     def test_an_unknown_experiment_has_no_points(self, store):
         assert list(store.points(EXPERIMENT)) == []
 
-    @settings(
-        deadline=None,
-        max_examples=60,
-        suppress_health_check=[
-            HealthCheck.function_scoped_fixture,
-            HealthCheck.differing_executors,
-        ],
-    )
-    @given(
-        recordings,
-        st.none() | st.lists(st.sampled_from(NAMES), max_size=3),
-        st.none() | st.integers(-1, 10),
-    )
+    @generated
+    @given(recordings, names_asked, moments)
     def test_points_are_what_replaying_the_recordings_leaves(
         self, store, recorded, names, up_to
     ):
@@ -70,6 +71,55 @@ class MetricStoreContract:
             store.record(experiment, batch, log_position=log_position)
         found = list(store.points(experiment, names=names, up_to=up_to))
         assert found == replayed(recorded, names, up_to)
+
+    @generated
+    @given(recordings, names_asked, moments, st.integers(1, 5))
+    def test_pages_of_points_are_the_points_cut_into_pieces(
+        self, store, recorded, names, up_to, limit
+    ):
+        experiment, neighbour = next(fresh), next(fresh)
+        for batch, log_position in recorded:
+            store.record(experiment, batch, log_position=log_position)
+            store.record(neighbour, batch, log_position=log_position)
+        asked = {"names": names, "up_to": up_to}
+        found, after = [], None
+        while page := store.points(experiment, **asked, after=after, limit=limit):
+            assert after is None or (page[0].step, page[0].name) > after
+            found.append(list(page))
+            after = page[-1].step, page[-1].name
+        every = replayed(recorded, names, up_to)
+        assert found == [
+            every[start : start + limit] for start in range(0, len(every), limit)
+        ]
+
+    @generated
+    @given(recordings, points)
+    def test_what_comes_after_a_point_does_not_depend_on_its_being_there(
+        self, store, recorded, point
+    ):
+        experiment = next(fresh)
+        for batch, log_position in recorded:
+            store.record(experiment, batch, log_position=log_position)
+        after = point.step, point.name
+        assert list(store.points(experiment, after=after)) == [
+            p for p in replayed(recorded, None, None) if (p.step, p.name) > after
+        ]
+
+    @generated
+    @given(recordings, names_asked, moments)
+    def test_the_latest_of_a_name_is_that_of_its_largest_step(
+        self, store, recorded, names, up_to
+    ):
+        experiment, neighbour = next(fresh), next(fresh)
+        for batch, log_position in recorded:
+            store.record(experiment, batch, log_position=log_position)
+        store.record(neighbour, [MetricPoint(2**63 - 1, "zz", 1.0)], log_position=0)
+        last = {p.name: p for p in replayed(recorded, names, up_to)}
+        found = list(store.latest(experiment, names=names, up_to=up_to))
+        assert found == [last[name] for name in sorted(last)]
+
+    def test_an_unknown_experiment_has_nothing_that_is_the_latest(self, store):
+        assert list(store.latest(EXPERIMENT)) == []
 
     def test_of_one_step_and_name_the_last_counts(self, store):
         first, last = MetricPoint(5, "score", 1.0), MetricPoint(5, "score", 0.5)
@@ -103,14 +153,7 @@ class MetricStoreContract:
         assert list(store.points(OTHER)) == []
         assert list(store.since(OTHER, 0, limit=9)) == []
 
-    @settings(
-        deadline=None,
-        max_examples=40,
-        suppress_health_check=[
-            HealthCheck.function_scoped_fixture,
-            HealthCheck.differing_executors,
-        ],
-    )
+    @generated
     @given(recordings, st.integers(1, 5))
     def test_page_by_page_each_point_comes_once_in_the_order_of_recording(
         self, store, recorded, limit

@@ -146,22 +146,62 @@ class TestSQLite(MetricStoreContract):
             assert connection.execute("PRAGMA synchronous").fetchone() == (full,)
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
-    @pytest.mark.parametrize(
-        ("statement", "key"),
-        [
-            (sqlite._POINTS, "(experiment=?)"),
-            (sqlite._NAMED_POINTS, "(experiment=? AND name=?)"),
-        ],
-    )
-    def test_points_are_searched_and_grouped_by_the_key(self, store, statement, key):
-        with store._database.reading() as connection:
-            plan = connection.execute(
-                f"EXPLAIN QUERY PLAN {statement}",
-                {"experiment": b"", "up_to": 1, "names": "[]"},
-            ).fetchall()
-        details = [step[-1] for step in plan]
-        assert f"SEARCH metric_points USING PRIMARY KEY {key}" in details
+    def test_a_page_of_points_is_read_where_it_begins_and_never_sorted(self, store):
+        (step,) = self.plan(store, sqlite._POINTS)
+        assert step == (
+            "SEARCH metric_points USING INDEX metric_points_by_step "
+            "(experiment=? AND (step,name)>(?,?))"
+        )
+
+    def test_points_of_names_are_searched_and_grouped_by_the_key(self, store):
+        details = self.plan(store, sqlite._NAMED_POINTS)
+        assert (
+            "SEARCH metric_points USING PRIMARY KEY "
+            "(experiment=? AND name=? AND step>?)"
+        ) in details
         assert "USE TEMP B-TREE FOR GROUP BY" not in details
+
+    def test_the_latest_points_are_found_by_the_key_alone(self, store):
+        details = self.plan(store, sqlite._LATEST)
+        reads = [step for step in details if step.startswith("SEARCH")]
+        assert len(reads) == 4
+        assert all("USING PRIMARY KEY (experiment=?" in step for step in reads)
+
+    def plan(self, store, statement):
+        asked = {**sqlite._asked(EXPERIMENT, ["a"], 1), "limit": 1}
+        after = {"after_step": 1, "after_name": "a"}
+        with store._database.reading() as connection:
+            explained = f"EXPLAIN QUERY PLAN {statement}"
+            plan = connection.execute(explained, asked | after).fetchall()
+        return [step[-1] for step in plan]
+
+    def test_the_latest_points_cost_no_more_where_there_are_more_steps(self, store):
+        def cost() -> int:
+            """Return how many instructions SQLite has taken, by tens."""
+            taken = 0
+
+            def one_more() -> int:
+                nonlocal taken
+                taken += 1
+                return 0
+
+            with store._database.reading() as connection:
+                connection.set_progress_handler(one_more, 10)
+                try:
+                    asked = sqlite._asked(EXPERIMENT, None, None)
+                    connection.execute(sqlite._LATEST, asked).fetchall()
+                finally:
+                    connection.set_progress_handler(None, 0)
+            return taken
+
+        def record(steps: range) -> None:
+            batch = [MetricPoint(s, n, 1.0) for s in steps for n in ("a", "b")]
+            store.record(EXPERIMENT, batch, log_position=1)
+
+        record(range(10))
+        few = cost()
+        record(range(10, 2000))
+        assert cost() <= few + 2
 
     def test_a_writer_that_is_kept_waiting_is_told_while_readers_go_on(self, path):
         with (

@@ -357,6 +357,79 @@ def test_metrics_are_points_a_table_csv_or_the_last_values(lab):
     assert_problem(asked(format="xml"), 422, "/format")
 
 
+def measured(lab, points):
+    """Return where an experiment is of which these (step, name, value) are known."""
+    at = lab.experiment("none", 1)
+    fields = ("step", "name", "value")
+    body = {"points": [dict(zip(fields, point, strict=True)) for point in points]}
+    assert lab.client.post(f"{at}/metrics", json=body).status_code == 201
+    return f"{at}/metrics"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6])
+def test_points_come_in_pages_each_once_whatever_their_names_are(lab, limit):
+    names = ["a", "a b", " c", "größe", "7"]
+    at = measured(lab, [(step, name, 1.0) for step in (0, 2**63 - 1) for name in names])
+    found, sizes = [], []
+    asked = {"params": {"limit": limit, "name": names[:-1]}}
+    answer = lab.client.get(at, **asked)
+    while True:
+        page = answer.json()
+        found += [(p["step"], p["name"]) for p in page["items"]]
+        sizes.append(len(page["items"]))
+        assert ("next" in answer.links) == (page["next_cursor"] is not None)
+        if page["next_cursor"] is None:
+            break
+        answer = lab.client.get(answer.links["next"]["url"])
+    assert found == [(s, n) for s in (0, 2**63 - 1) for n in sorted(names[:-1])]
+    assert set(sizes[:-1]) <= {limit}
+    assert sizes[-1] > 0
+
+
+def test_points_that_come_meanwhile_move_no_page(lab):
+    at = measured(lab, [(step, "a", float(step)) for step in range(4)])
+    first = lab.client.get(at, params={"limit": 2}).json()
+    more = [{"step": step, "name": "a", "value": 9.0} for step in (0, 1, 3, 4)]
+    assert lab.client.post(at, json={"points": more}).status_code == 201
+    params = {"limit": 3, "cursor": first["next_cursor"]}
+    rest = lab.client.get(at, params=params).json()
+    assert [(p["step"], p["value"]) for p in rest["items"]] == [
+        (2, 2.0), (3, 9.0), (4, 9.0),
+    ]  # fmt: skip
+    assert rest["next_cursor"] is None
+
+
+def test_a_page_of_the_past_goes_on_in_the_past(lab):
+    at = measured(lab, [(step, "a", 1.0) for step in range(3)])
+    seen = lab.world.head()
+    lab.client.post("/api/v1/projects", json={"name": "later", "kind": "classic"})
+    later = {"points": [{"step": 9, "name": "a", "value": 1.0}]}
+    assert lab.client.post(at, json=later).status_code == 201
+    params = {"limit": 2, "as_of": seen}
+    first = lab.client.get(at, params=params).json()
+    params["cursor"] = first["next_cursor"]
+    assert [p["step"] for p in lab.client.get(at, params=params).json()["items"]] == [2]
+
+
+def test_a_page_of_points_has_10_000_at_most(lab):
+    at = measured(lab, [(step, "a", 1.0) for step in range(10_001)])
+    first = lab.client.get(at).json()
+    assert len(first["items"]) == 10_000
+    rest = lab.client.get(at, params={"cursor": first["next_cursor"]}).json()
+    assert [p["step"] for p in rest["items"]] == [10_000]
+    assert_problem(lab.client.get(at, params={"limit": 10_001}), 422, "/limit")
+    assert_problem(lab.client.get(at, params={"limit": 0}), 422, "/limit")
+
+
+def test_a_cursor_of_points_is_good_for_these_points_only(lab):
+    at = measured(lab, [(step, "a", 1.0) for step in range(3)])
+    other = measured(lab, [(step, "a", 1.0) for step in range(3)])
+    cursor = lab.client.get(at, params={"limit": 1}).json()["next_cursor"]
+    for path, params in ((other, {}), (at, {"name": "a"}), (at, {"format": "table"})):
+        answer = lab.client.get(path, params={**params, "cursor": cursor})
+        assert_problem(answer, 400, "/cursor")
+
+
 def test_csv_is_a_file_that_comes_in_parts_if_it_is_long(lab):
     at = lab.trained("none", 5)
     params = {"format": "csv", "rows": 2, "name": "score"}

@@ -205,6 +205,45 @@ def test_the_scores_of_imports_are_among_the_metrics_where_they_belong(ann, made
     assert [(p.step, p.value) for p in named] == [(5, 1.0), (10, 1.5)]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
+def test_pages_of_metrics_have_the_scores_of_imports_where_they_belong(
+    ann, made, ask, limit
+):
+    ask(10, score=1.5, fitness=2.5)
+    ask(20, fitness=3.0)
+    ann.import_()
+    ann.import_()
+    measured = [MetricPoint(s, n, 0.5) for s in (5, 10, 15, 20) for n in ("a", "score")]
+    ann.use.experiments.add_metrics(made.id, measured)
+    found, after = [], None
+    while page := ann.use.measurements.points(made.id, after=after, limit=limit):
+        assert len(page) <= limit
+        assert after is None or (page[0].step, page[0].name) > after
+        found += page
+        after = page[-1].step, page[-1].name
+    assert found == ann.use.experiments.metrics(made.id)
+    assert [(p.step, p.value) for p in found if p.name == "fitness"] == [
+        (10, 2.5), (20, 3.0),
+    ]  # fmt: skip
+
+
+def test_the_score_of_an_import_is_the_latest_unless_another_was_measured(
+    ann, made, ask
+):
+    ask(10, score=1.5, fitness=2.5)
+    ann.import_()
+    ann.use.experiments.add_metrics(
+        made.id, [MetricPoint(10, "score", 1.0), MetricPoint(5, "fitness", 9.0)]
+    )
+    assert [(p.name, p.step, p.value) for p in ann.use.training.latest(made.id)] == [
+        ("fitness", 10, 2.5), ("score", 10, 1.0),
+    ]  # fmt: skip
+    (only,) = ann.use.measurements.latest(made.id, names=["fitness"])
+    assert only.value == 2.5
+    ann.use.experiments.add_metrics(made.id, [MetricPoint(11, "fitness", 0.5)])
+    assert ann.use.training.latest(made.id)[0].value == 0.5
+
+
 def test_scores_of_what_has_not_succeeded_count_for_nothing(ann, made, ask):
     def fail(_):
         raise Rejected("No.")

@@ -15,6 +15,7 @@ from arena_core.application.handling import Change
 from arena_core.application.identity import authenticate
 from arena_core.application.imports import Imports, ordered
 from arena_core.application.invitations import Invitations
+from arena_core.application.measurements import Measurements
 from arena_core.application.organisations import Organisations
 from arena_core.application.pipelines import Pipelines
 from arena_core.application.projects import Projects
@@ -33,6 +34,7 @@ GROUPS = {
     "projects": Projects, "experiments": Experiments, "imports": Imports,
     "agents": Agents, "tokens": Tokens, "audit": Audit, "users": Users,
     "organisations": Organisations, "invitations": Invitations,
+    "measurements": Measurements,
     "training": Training, "deployments": Deployments, "pipelines": Pipelines,
 }  # fmt: skip
 OF_ONES_OWN = {
@@ -77,6 +79,8 @@ BY_ID = {
         there.experiment, [MetricPoint(10, "fitness", 9.0)]
     ),
     "experiments.metrics": lambda use, there: use.experiments.metrics(there.experiment),
+    "measurements.points": lambda use, there: use.measurements.points(there.experiment),
+    "measurements.latest": lambda use, there: use.measurements.latest(there.experiment),
     "training.submit": lambda use, there: use.training.submit(
         there.project, name="x", setup=setup(algorithm="PPO", source=CARTPOLE)
     ),

@@ -11,6 +11,7 @@ from attrs import frozen
 from arena_core.application import metric_points
 from arena_core.application.handling import Change
 from arena_core.application.keeping import FITNESS, SCORE, keep, points
+from arena_core.application.measurements import Measurements
 from arena_core.application.naming import the_experiment
 from arena_core.application.ownership import owner_of
 from arena_core.application.ports import MetricPoint, Row
@@ -23,7 +24,7 @@ from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.application.trainer import Pace
 from arena_core.application.triggering import bound_to
 from arena_core.application.trust import require_trust
-from arena_core.domain import checkpoint_import, experiment, project
+from arena_core.domain import experiment, project
 from arena_core.domain.algorithms import family_of
 from arena_core.domain.errors import Conflict
 from arena_core.domain.ids import ExperimentId, ProjectId
@@ -263,34 +264,7 @@ class Experiments:
         The scores that came with an import are among them from the moment at which it
         has succeeded, unless others were measured at their step.
         """
-        self.session.find(experiment.KIND, experiment_id)
-        imported = self._imported(experiment_id, names)
-        measured = self.session.core.metrics.points(
-            ExperimentId(experiment_id), names=names, up_to=self.session.as_of
-        )
-        if not imported:
-            return measured
-        every = {(point.step, point.name): point for point in (*imported, *measured)}
-        return [every[which] for which in sorted(every)]
-
-    def _imported(
-        self, experiment_id: UUID, names: Sequence[str] | None
-    ) -> Sequence[MetricPoint]:
-        """Return what imports that have succeeded say of their checkpoints."""
-        rows = self.session.query(checkpoint_import.KIND, parent=experiment_id)
-        orders = [
-            row.state.order
-            for row in sorted(rows, key=lambda row: row.position)
-            if row.state.status is checkpoint_import.Status.SUCCEEDED
-        ]
-        return [
-            point
-            for order in orders
-            for point in points(
-                order.step, order.scores.training, order.scores.evaluation
-            )
-            if names is None or point.name in names
-        ]
+        return Measurements(self.session).points(experiment_id, names=names)
 
     def _view(self, row: Row) -> ExperimentView:
         return experiment_view(row, owner_of(self.session, row), self._pace(row))

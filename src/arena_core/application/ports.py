@@ -268,10 +268,26 @@ class MetricStore(Protocol):
         *,
         names: Sequence[str] | None = None,
         up_to: int | None = None,
+        after: tuple[int, str] | None = None,
+        limit: int | None = None,
     ) -> Sequence[MetricPoint]:
         """Return the points, by step and then name.
 
-        `up_to`: as they were when the log's head was at this position.
+        `up_to`: as they were when the log's head was at this position.  `after`: only
+        those beyond this step and name.  `limit`: the first of them, as many at most.
+        """
+        ...
+
+    def latest(
+        self,
+        experiment_id: ExperimentId,
+        *,
+        names: Sequence[str] | None = None,
+        up_to: int | None = None,
+    ) -> Sequence[MetricPoint]:
+        """Return of each name the point of its largest step, by name.
+
+        `up_to`: as for `points`.
         """
         ...
 

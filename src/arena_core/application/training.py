@@ -14,6 +14,7 @@ from attrs import frozen
 from arena_core.application.copies import copied
 from arena_core.application.experiments import Experiments
 from arena_core.application.handling import Change
+from arena_core.application.measurements import Measurements
 from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import ExperimentView
 from arena_core.application.session import Session
@@ -176,9 +177,7 @@ class Training:
 
     def latest(self, experiment_id: UUID) -> Sequence[MetricPoint]:
         """Return the last point of each metric, by name."""
-        points = Experiments(self.session).metrics(experiment_id)
-        last = {point.name: point for point in points}
-        return [last[name] for name in sorted(last)]
+        return Measurements(self.session).latest(experiment_id)
 
     def wait(self, experiment_id: UUID, *, timeout_s: float) -> ExperimentView:
         """Return the experiment once it has ended, or as it is after the time."""

@@ -11,6 +11,7 @@ from arena_core.application.experiments import Experiments
 from arena_core.application.imports import Imports
 from arena_core.application.invitations import Invitations
 from arena_core.application.keys import DeploymentKeys
+from arena_core.application.measurements import Measurements
 from arena_core.application.metering import Metering
 from arena_core.application.monitoring import Monitoring
 from arena_core.application.organisations import Organisations
@@ -64,6 +65,10 @@ class UseCases:
     @property
     def experiments(self) -> Experiments:
         return Experiments(self.session)
+
+    @property
+    def measurements(self) -> Measurements:
+        return Measurements(self.session)
 
     @property
     def set_aside(self) -> int:

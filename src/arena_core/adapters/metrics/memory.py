@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from arena_core.application.metric_points import check
@@ -37,16 +37,38 @@ class MemoryMetricStore:
         *,
         names: Sequence[str] | None = None,
         up_to: int | None = None,
+        after: tuple[int, str] | None = None,
+        limit: int | None = None,
     ) -> Sequence[MetricPoint]:
+        last = self._last(experiment_id, names, up_to)
+        beyond = sorted(key for key in last if after is None or key > after)
+        return [last[key] for key in beyond[:limit]]
+
+    def latest(
+        self,
+        experiment_id: ExperimentId,
+        *,
+        names: Sequence[str] | None = None,
+        up_to: int | None = None,
+    ) -> Sequence[MetricPoint]:
+        last = self._last(experiment_id, names, up_to)
+        of_name = {name: last[step, name] for step, name in sorted(last)}
+        return [of_name[name] for name in sorted(of_name)]
+
+    def _last(
+        self,
+        experiment_id: ExperimentId,
+        names: Sequence[str] | None,
+        up_to: int | None,
+    ) -> Mapping[tuple[int, str], MetricPoint]:
         with self._lock:
             recorded = list(self._recorded.get(experiment_id, ()))
-        last = {
+        return {
             (point.step, point.name): point
             for position, point in recorded
             if (up_to is None or position <= up_to)
             and (names is None or point.name in names)
         }
-        return [last[key] for key in sorted(last)]
 
     def since(
         self, experiment_id: ExperimentId, after: int, *, limit: int

@@ -3,7 +3,7 @@
 No event tells of them, so nothing can rebuild them: they are as durable as the log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,9 +17,9 @@ from arena_core.domain.ids import ExperimentId
 WORDING = Wording("metric store", Corrupt, "restore it from a back-up")
 
 _SCHEMA = (
-    # The key is the order in which points are asked for.  `recorded` numbers the
-    # points of an experiment in the order of recording; an earlier release counted
-    # those of each step and name, so that several points have one number there.
+    # The key is for those who ask by name.  `recorded` numbers the points of an
+    # experiment in the order of recording; an earlier release counted those of each
+    # step and name, so that several points have one number there.
     """CREATE TABLE IF NOT EXISTS metric_points (
         experiment BLOB NOT NULL,
         name TEXT NOT NULL,
@@ -31,6 +31,9 @@ _SCHEMA = (
     ) WITHOUT ROWID""",
     """CREATE INDEX IF NOT EXISTS metric_points_as_recorded
         ON metric_points (experiment, recorded)""",
+    # The order of pages: without it each of them would sort all points.
+    """CREATE INDEX IF NOT EXISTS metric_points_by_step
+        ON metric_points (experiment, step, name, recorded)""",
     """CREATE TRIGGER IF NOT EXISTS metric_points_never_change
         BEFORE UPDATE ON metric_points
         BEGIN SELECT RAISE(ABORT, 'metric points are append-only'); END""",
@@ -55,13 +58,37 @@ _RECORD = """
 _POINTS = """
     SELECT step, name, value, max(recorded) FROM metric_points
     WHERE experiment = :experiment AND log_position <= :up_to
-    GROUP BY name, step ORDER BY step, name
+        AND (step, name) > (:after_step, :after_name)
+    GROUP BY step, name ORDER BY step, name LIMIT :limit
 """
 _NAMED_POINTS = """
     SELECT step, name, value, max(recorded) FROM metric_points
     WHERE experiment = :experiment AND log_position <= :up_to
+        AND (step, name) > (:after_step, :after_name)
         AND name IN (SELECT value FROM json_each(:names))
-    GROUP BY name, step ORDER BY step, name
+    GROUP BY step, name ORDER BY step, name LIMIT :limit
+"""
+_BEFORE_ALL = (-1, "")
+# From name to name along the key, and of each to the end of its steps.
+_LATEST = """
+    WITH RECURSIVE names(name) AS (
+        SELECT min(name) FROM metric_points WHERE experiment = :experiment
+        UNION ALL
+        SELECT (
+            SELECT min(further.name) FROM metric_points AS further
+            WHERE further.experiment = :experiment AND further.name > names.name
+        ) FROM names WHERE names.name IS NOT NULL
+    )
+    SELECT point.step, point.name, point.value FROM names JOIN metric_points AS point
+        ON point.experiment = :experiment AND point.name = names.name
+        AND (point.step, point.recorded) = (
+            SELECT step, recorded FROM metric_points
+            WHERE experiment = :experiment AND name = names.name
+                AND log_position <= :up_to
+            ORDER BY step DESC, recorded DESC LIMIT 1
+        )
+    WHERE :names IS NULL OR names.name IN (SELECT value FROM json_each(:names))
+    ORDER BY point.name
 """
 # Those of one number come together: who goes on after it has seen all of them.
 _SINCE = """
@@ -75,6 +102,7 @@ _SINCE = """
     ORDER BY recorded, step, name
 """
 _ALL = 2**63 - 1
+_NO_LIMIT = -1
 
 
 class SQLiteMetricStore:
@@ -129,15 +157,30 @@ class SQLiteMetricStore:
         *,
         names: Sequence[str] | None = None,
         up_to: int | None = None,
+        after: tuple[int, str] | None = None,
+        limit: int | None = None,
     ) -> Sequence[MetricPoint]:
-        asked: dict[str, object] = {
-            "experiment": experiment_id.bytes,
-            "up_to": _ALL if up_to is None else up_to,
+        after_step, after_name = _BEFORE_ALL if after is None else after
+        asked = {
+            **_asked(experiment_id, names, up_to),
+            "after_step": after_step,
+            "after_name": after_name,
+            "limit": _NO_LIMIT if limit is None else limit,
         }
-        statement = _POINTS
-        if names is not None:
-            statement = _NAMED_POINTS
-            asked["names"] = msgspec.json.encode(list(names)).decode()
+        return self._found(_POINTS if names is None else _NAMED_POINTS, asked)
+
+    def latest(
+        self,
+        experiment_id: ExperimentId,
+        *,
+        names: Sequence[str] | None = None,
+        up_to: int | None = None,
+    ) -> Sequence[MetricPoint]:
+        return self._found(_LATEST, _asked(experiment_id, names, up_to))
+
+    def _found(
+        self, statement: str, asked: Mapping[str, object]
+    ) -> Sequence[MetricPoint]:
         with self._database.reading() as connection, WORDING.translated():
             found = connection.execute(statement, asked)
             return [MetricPoint(*record[:3]) for record in found]
@@ -159,3 +202,13 @@ class SQLiteMetricStore:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _asked(
+    experiment_id: ExperimentId, names: Sequence[str] | None, up_to: int | None
+) -> Mapping[str, object]:
+    return {
+        "experiment": experiment_id.bytes,
+        "up_to": _ALL if up_to is None else up_to,
+        "names": None if names is None else msgspec.json.encode(list(names)).decode(),
+    }

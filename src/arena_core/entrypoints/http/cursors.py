@@ -1,8 +1,8 @@
 """Cursors: where a list goes on, opaque to callers and good for that list only.
 
-A cursor holds a position of the log, and the one that the list is as of, if that is
-the past.  Its MAC covers these, and the path, the filters and the organisation: with
-others it is none that was ever given out.
+A cursor holds the place after which to go on, such as a position of the log, and the
+position that the list is as of, if that is the past.  Its MAC covers these, and the
+path, the filters and the organisation: with others it is none that was ever given out.
 """
 
 import hmac
@@ -19,9 +19,9 @@ from arena_core.domain.errors import InvalidCursor
 PURPOSE = "cursor"
 """Of the key that they are signed with."""
 _MAC_BYTES = 16
-_POSITIONS = struct.Struct(">qq")
+_AS_OF = struct.Struct(">q")
 _PRESENT = -1
-_CURSOR = re.compile(r"[A-Za-z0-9_-]{43}")
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{32,2000}")
 
 
 @frozen
@@ -39,29 +39,33 @@ class Cursors:
         scope = (path, organisation, filters)
         return cls(key, msgspec.json.encode(scope, order="sorted"))
 
-    def seal(self, after: int, as_of: int | None) -> str:
-        """Return the cursor of what comes after a position."""
+    def seal(self, after: str, as_of: int | None) -> str:
+        """Return the cursor of what comes after a place."""
         pinned = _PRESENT if as_of is None else as_of
-        return self._text(_POSITIONS.pack(after, pinned))
+        return self._text(_AS_OF.pack(pinned) + after.encode())
 
-    def open(self, cursor: str) -> tuple[int, int | None]:
-        """Return after which position to go on, and as of which.
+    def open(self, cursor: str) -> tuple[str, int | None]:
+        """Return after which place to go on, and as of which position.
 
         Raises `InvalidCursor` unless it is one of this very list.
         """
         held = b""
-        if _CURSOR.fullmatch(cursor):
-            held = urlsafe_b64decode(cursor + "=")[: _POSITIONS.size]
+        if _CURSOR.fullmatch(cursor) and len(cursor) % 4 != 1:
+            padded = cursor + "=" * (-len(cursor) % 4)
+            held = urlsafe_b64decode(padded)[:-_MAC_BYTES]
         if not held or not hmac.compare_digest(self._text(held), cursor):
             raise InvalidCursor(
                 "The cursor is not of this list: pass on the next_cursor of an earlier "
                 "answer, with the same filters, or leave it out to begin anew.",
                 field="cursor",
             )
-        after, pinned = _POSITIONS.unpack(held)
+        (pinned,) = _AS_OF.unpack(held[: _AS_OF.size])
+        after = held[_AS_OF.size :].decode()
         return after, None if pinned == _PRESENT else pinned
 
-    def _text(self, positions: bytes) -> str:
-        mac = hmac.digest(self._key, positions + self._scope, "sha256")
-        sealed = urlsafe_b64encode(positions + mac[:_MAC_BYTES])
+    def _text(self, held: bytes) -> str:
+        # The length says where the one ends and the other begins.
+        covered = len(held).to_bytes(4, "big") + held + self._scope
+        mac = hmac.digest(self._key, covered, "sha256")
+        sealed = urlsafe_b64encode(held + mac[:_MAC_BYTES])
         return sealed.decode().rstrip("=")

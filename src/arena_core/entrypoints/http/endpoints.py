@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -60,6 +60,8 @@ class Past(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Listing(Past, kw_only=True):
     """The query of every list."""
 
+    most: ClassVar[int] = bodies.MOST_ITEMS
+    """How many may be asked for at once."""
     limit: Annotated[
         int,
         msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": bodies.MOST_ITEMS}),
@@ -67,12 +69,13 @@ class Listing(Past, kw_only=True):
     cursor: str | None = None
 
     def paging(self) -> Paging:
-        if not 1 <= self.limit <= bodies.MOST_ITEMS:
-            raise Rejected(
-                f"limit must be between 1 and {bodies.MOST_ITEMS}.", field="limit"
-            )
         # Whoever answers has opened the cursor: it is the position that it holds.
-        return Paging(int(self.cursor or 0), self.limit)
+        return Paging(int(self.cursor or 0), self.checked_limit())
+
+    def checked_limit(self) -> int:
+        if not 1 <= self.limit <= self.most:
+            raise Rejected(f"limit must be between 1 and {self.most}.", field="limit")
+        return self.limit
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):

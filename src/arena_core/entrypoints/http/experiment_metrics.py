@@ -2,7 +2,7 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -14,7 +14,6 @@ from starlette.responses import Response
 from arena_core.application import metric_tables
 from arena_core.application.metric_tables import MetricTable
 from arena_core.application.ports import MetricPoint
-from arena_core.application.session import Page
 from arena_core.domain.errors import Rejected
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.attachments import attachment
@@ -24,8 +23,8 @@ from arena_core.entrypoints.http.endpoints import (
     Call,
     Endpoint,
     Listed,
+    Listing,
     ListOf,
-    Past,
     Reply,
 )
 from arena_core.entrypoints.http.feed import Feed
@@ -34,6 +33,8 @@ from arena_core.entrypoints.http.server_sent import MEDIA_TYPE, last_seen
 
 PATH = "/api/v1/experiments/{experiment_id}/metrics"
 CSV = "text/csv"
+MOST_POINTS = 10_000
+"""Of one page."""
 LARGEST_METRICS = 1 << 25
 """Bytes of as many metric points as one call may record."""
 
@@ -49,14 +50,19 @@ class PointsRecorded:
     recorded: int
 
 
-class MetricFilter(Past, kw_only=True):
+class MetricFilter(Listing, kw_only=True):
     """`name`: which metrics, may be repeated; left out: all of them.
 
     `format`: `points` and `latest` (the last of each name) are lists of points, `table`
-    and `csv` have a row for each step.  `rows` and `after_step`: which part of a table.
-    `after`: with `Accept: text/event-stream`, the id of the event that was seen last.
+    and `csv` have a row for each step.  `limit` and `cursor`: which part of the points.
+    `rows` and `after_step`: which part of a table.  `after`: with `Accept:
+    text/event-stream`, the id of the event that was seen last.
     """
 
+    most: ClassVar[int] = MOST_POINTS
+    limit: Annotated[
+        int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MOST_POINTS})
+    ] = MOST_POINTS
     name: list[str] = msgspec.field(default_factory=list)
     format: Literal["points", "table", "csv", "latest"] = "points"
     rows: Annotated[int, msgspec.Meta(ge=1)] = metric_tables.MOST_ROWS
@@ -79,18 +85,30 @@ def metrics(call: Call) -> Reply:
         case "table":
             return Reply(_table(call))
         case "latest":
-            wanted = [
-                p for p in call.use.training.latest(_id(call)) if _is_asked(p, query)
-            ]
-            return Reply(Listed.of(Page(wanted)))
+            found = call.use.measurements.latest(_id(call), names=query.name or None)
+            return Reply(Listed(list(found), None))
         case "points":
-            names = query.name or None
-            found = call.use.experiments.metrics(_id(call), names=names)
-            return Reply(Listed.of(Page(list(found))))
+            return Reply(_points(call))
 
 
-def _is_asked(point: MetricPoint, query: MetricFilter) -> bool:
-    return not query.name or point.name in query.name
+def _points(call: Call) -> Listed:
+    query: MetricFilter = call.query
+    limit = query.checked_limit()
+    found = call.use.measurements.points(
+        _id(call),
+        names=query.name or None,
+        after=None if query.cursor is None else _place(query.cursor),
+        limit=limit + 1,
+    )
+    shown = list(found[:limit])
+    is_cut = len(found) > limit
+    return Listed(shown, f"{shown[-1].step} {shown[-1].name}" if is_cut else None)
+
+
+def _place(cursor: str) -> tuple[int, str]:
+    """Return the step and the name that an opened cursor holds."""
+    step, _, name = cursor.partition(" ")
+    return int(step), name
 
 
 def _table(call: Call) -> MetricTable:

@@ -37,7 +37,7 @@ class ParsedRequest:
     call: Call
     path: str
     """Below whatever the app is mounted under."""
-    parameters: dict[str, str]
+    parameters: Sequence[tuple[str, str]]
     """Of the query, as they were sent."""
     conditions: Conditions
     versions: Versions | None
@@ -79,7 +79,7 @@ def parsed(
         cursors = _cursors(arena, path, caller, query)
         if query.cursor is not None:
             after, as_of = cursors.open(query.cursor)
-            query = msgspec.structs.replace(query, cursor=str(after))
+            query = msgspec.structs.replace(query, cursor=after)
     conditions = _conditions(request)
     versions = None if endpoint.versioned is None else endpoint.versioned.of(ids)
     traced = tracing.current()
@@ -97,7 +97,7 @@ def parsed(
         accept=request.headers.get("accept", ""),
         bearing=request.headers.get("authorization"),
     )
-    parameters = dict(request.query_params)
+    parameters = request.query_params.multi_items()
     return ParsedRequest(call, path, parameters, conditions, versions, cursors)
 
 

@@ -60,8 +60,9 @@ def _with_next_page(asked: ParsedRequest, reply: Reply) -> Reply:
         or asked.cursors is None
     ):
         return reply
-    cursor = asked.cursors.seal(int(listed.next_cursor), asked.session.as_of)
-    query = urlencode({**asked.parameters, "cursor": cursor})
+    cursor = asked.cursors.seal(listed.next_cursor, asked.session.as_of)
+    kept = [each for each in asked.parameters if each[0] != "cursor"]
+    query = urlencode([*kept, ("cursor", cursor)])
     link = f'<{asked.call.base_url}{asked.path}?{query}>; rel="next"'
     return evolve(
         reply,
