@@ -14,7 +14,7 @@ from arena_core.application import supervision
 from arena_core.application.loading import Runtimes, load
 from arena_core.application.ports import Device
 from arena_core.application.supervision import LEASE, MOST_ATTEMPTS
-from arena_core.application.views import Halt
+from arena_core.application.views import DECIDERS, Halt
 from arena_core.domain.deployment import Status
 from arena_core.domain.errors import Unavailable
 from arena_core.domain.parity import Verdict
@@ -719,3 +719,32 @@ def test_two_arenas_on_one_file_serve_the_same_agent(tmp_path):
             with pytest.raises(Unavailable):
                 arena.inference(made.id, timeout_s=0)
         assert first.arena.application.core.store.head() == head
+
+
+# --- at once -----------------------------------------------------------------------
+
+
+def test_what_others_may_wait_for_is_followed_at_once_and_a_stop_waits_for_nothing(
+    bundle, monkeypatch
+):
+    monkeypatch.setattr(supervision, "LOOK_AGAIN_S", 60.0)
+    world = World(agree=True)
+    ann = world.worker()
+    agent = an_agent(ann, bundle)
+    begun = time.monotonic()
+    ann.supervisor.start()
+    try:
+        for order in (ann.use.agents.connect, ann.use.agents.disconnect):
+            order(agent.id)
+            head = world.store.head()
+            while world.presence.notes()[ann.id].position < head:
+                time.sleep(0.01)
+                assert time.monotonic() < begun + 30.0
+    finally:
+        ann.supervisor.stop()
+    assert time.monotonic() < begun + 30.0
+
+
+def test_only_training_is_not_followed():
+    passed_over = {"import", "experiment", "pipeline", "stage"}
+    assert frozenset(DECIDERS) - passed_over == supervision.FOLLOWED

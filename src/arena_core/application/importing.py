@@ -55,6 +55,9 @@ class _MovedOnError(Exception):
 class Importer:
     """Does, in this process, what the log says is to be imported."""
 
+    kinds = frozenset({checkpoint_import.KIND})
+    """Of what a change may leave something to be done."""
+
     def __init__(
         self,
         core: Core,

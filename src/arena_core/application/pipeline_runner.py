@@ -22,7 +22,7 @@ from arena_core.application.ports import Query, Recorded
 from arena_core.application.session import Core
 from arena_core.application.stage_steps import OVERTAKEN, Step
 from arena_core.application.stage_work import ends_work, place
-from arena_core.domain import stage
+from arena_core.domain import deployment, experiment, stage
 from arena_core.domain.errors import ArenaError, Unavailable
 from arena_core.domain.ids import StageId
 from arena_core.domain.stage_run import AT_WORK
@@ -62,6 +62,9 @@ class _Waiting:
 
 
 class PipelineRunner:
+    kinds = frozenset({stage.KIND, experiment.KIND, deployment.KIND})
+    """Of what a change may leave something to be done."""
+
     def __init__(self, core: Core) -> None:
         self._core = core
         self._pass = threading.Lock()

@@ -8,13 +8,13 @@ is known by its presence, so nobody waits for its lease to run out.
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from arena_core.application import parity
 from arena_core.application.loading import Loaded, Runtimes, load
+from arena_core.application.log_watch import Alarm, LogWatch
 from arena_core.application.ports import (
     Presence,
     Row,
@@ -24,7 +24,14 @@ from arena_core.application.recording import Recording
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.swapping import Swapper
-from arena_core.domain import deployment
+from arena_core.application.views import DECIDERS
+from arena_core.domain import (
+    checkpoint_import,
+    deployment,
+    experiment,
+    pipeline,
+    stage,
+)
 from arena_core.domain.deployment import Deployment, StartServing, Status
 from arena_core.domain.errors import (
     ArenaError,
@@ -40,8 +47,14 @@ log = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
 MOST_ATTEMPTS = 5
-STOP_S = 0.1
-"""How long a stop may have to wait for a thread that waits for the log."""
+SERVED = frozenset({deployment.KIND})
+FOLLOWED = frozenset(DECIDERS) - {
+    checkpoint_import.KIND,
+    experiment.KIND,
+    pipeline.KIND,
+    stage.KIND,
+}
+"""Changes that others may wait for until this worker has followed; training is none."""
 JOIN_AGAIN = timedelta(seconds=30)
 """How long a worker waits that could not load what another serves."""
 BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -51,6 +64,11 @@ LOOK_AGAIN_S = 1.0
 
 class Beside(Protocol):
     """Something else that a process does, whose passes look at states, not at news."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of what a change may leave something to be done."""
+        ...
 
     def reconcile(self) -> None:
         """Look at everything once, and do what is outstanding."""
@@ -91,6 +109,7 @@ class Supervisor:
         self._has_ceased = threading.Event()
         """Whether it does not even follow any more."""
         self._threads: list[threading.Thread] = []
+        self._watch = LogWatch(core.store, core.views)
         self._join_again: dict[DeploymentId, datetime] = {}
         self._recording = Recording(core, registry)
         self._swapper = Swapper(
@@ -115,26 +134,36 @@ class Supervisor:
         if self._threads:
             return
         self._presence.announce(self.worker)
-        works = {
-            "follower": self.follow,
-            "loader": self.reconcile,
-        }
+        self._work("follower", self.follow, FOLLOWED, over=self._has_ceased)
+        self._run("watcher", self._watch.watch, self._has_ceased)
+        self._work("loader", self.reconcile, SERVED)
         if self._prober is not None:
-            works["prober"] = self._prober.probe
-        for name, work in works.items():
-            self._run(name, work, _usual_pause)
+            self._work("prober", self._prober.probe, SERVED)
         for name, other in self._beside.items():
-            self._run(name, other.reconcile, other.look_again_s)
+            self._work(name, other.reconcile, other.kinds, other.look_again_s)
 
-    def _run(
-        self, name: str, work: Callable[[], None], pause_s: Callable[[], float]
+    def _work(
+        self,
+        name: str,
+        work: Callable[[], None],
+        kinds: frozenset[str],
+        pause_s: Callable[[], float] | None = None,
+        *,
+        over: threading.Event | None = None,
     ) -> None:
-        over = self._has_ceased if work == self.follow else self._stopping
+        alarm = self._watch.alarm(kinds)
+        self._run(
+            name,
+            self._again_and_again,
+            work,
+            over or self._stopping,
+            pause_s or _usual_pause,
+            alarm,
+        )
+
+    def _run(self, name: str, target: Callable[..., None], *said: object) -> None:
         thread = threading.Thread(
-            target=self._again_and_again,
-            args=(work, over, pause_s),
-            name=f"arena-{name}",
-            daemon=True,
+            target=target, args=said, name=f"arena-{name}", daemon=True
         )
         self._threads.append(thread)
         thread.start()
@@ -149,11 +178,14 @@ class Supervisor:
             return
         # The log is followed to the last: others wait for that, and a model that is
         # being loaded just now may take its time.
-        follower, *others = self._threads
+        self._watch.ring_all()
+        follower_and_watcher, others = self._threads[:2], self._threads[2:]
         for thread in others:
             thread.join()
         self._has_ceased.set()
-        follower.join()
+        self._watch.ring_all()
+        for thread in follower_and_watcher:
+            thread.join()
         self._threads = []
         try:
             self._say_goodbye(reason)
@@ -181,29 +213,22 @@ class Supervisor:
         work: Callable[[], None],
         over: threading.Event,
         pause_s: Callable[[], float],
+        alarm: Alarm,
     ) -> None:
-        """Do `work` now, whenever the log grows, and once in a while."""
-        seen = -1
+        """Do `work` now, whenever something of it changes, and once in a while."""
         while not over.is_set():
+            alarm.silence()
+            if over.is_set():
+                return  # and that had just been told
             try:
                 work()
-                seen = self._grown(seen, over, pause_s())
+                alarm.wait(pause_s())
             except ArenaError:
                 log.exception("The supervisor could not look; it tries again.")
                 over.wait(LOOK_AGAIN_S)
             except Exception:
                 log.exception("The supervisor met a defect; it goes on.")
                 over.wait(LOOK_AGAIN_S)
-
-    def _grown(self, seen: int, over: threading.Event, pause_s: float) -> int:
-        """Return the head once it is beyond `seen`, or after a while."""
-        deadline = time.monotonic() + pause_s
-        head = seen
-        while head <= seen and (left_s := deadline - time.monotonic()) > 0:
-            if over.is_set():
-                break
-            head = self._core.store.head(beyond=seen, timeout_s=min(STOP_S, left_s))
-        return head
 
     # --- one pass ------------------------------------------------------------------
 

@@ -56,6 +56,9 @@ class SetAside:
 class TrainingLoop:
     """Carries out, in this process, what the log says is to be trained."""
 
+    kinds = frozenset({experiment.KIND})
+    """Of what a change may leave something to be done."""
+
     def __init__(
         self,
         core: Core,

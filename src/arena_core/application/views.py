@@ -8,7 +8,7 @@ understood stops the projection and is shown in health: it is never skipped.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -65,6 +65,8 @@ PAST_VIEWS = 8
 MOST_FOLDS = 2
 """How many pasts may be folded at the same time: each reads the whole log."""
 UNKNOWN = -1
+PATIENCE_S = 5.0
+"""How long one who catches up waits for another who does, before trying it beside."""
 MOST_KNOWN = 4096
 """How many findings are kept until the log moves on."""
 
@@ -157,6 +159,10 @@ class Views:
         self._store = store
         self._rows = rows
         self._position = UNKNOWN
+        self._changed: dict[str, int] = {}
+        self._changed_unseen = UNKNOWN
+        """Up to where others have brought the rows, so that any may have changed."""
+        self._catching_up = threading.Lock()
         self._findings = _Findings(UNKNOWN)
         self._past: OrderedDict[int, Snapshot] = OrderedDict()
         self._lock = threading.Lock()
@@ -176,13 +182,31 @@ class Views:
             if self._position == UNKNOWN:
                 self._position = self._resume()
         head = self._store.head()
+        if self._position < head:
+            # One at a time: what one has brought up, the others need not look at.
+            is_alone = self._catching_up.acquire(timeout=PATIENCE_S)
+            try:
+                self._catch_up_to(head)
+            finally:
+                if is_alone:
+                    self._catching_up.release()
+        return self._position
+
+    def _catch_up_to(self, head: int) -> None:
         while self.halted is None and self._position < head:
             try:
                 self._position = self._rows.update(self._page)
             except Corrupt as error:
                 self.halted = Halt(self._position, str(error))
                 log.exception("The read model stopped at %d", self._position)
-        return self._position
+
+    def changed_at(self, kinds: Collection[str]) -> int:
+        """Return a position after which no row of these kinds has changed, so far.
+
+        It moves whenever one may have, be it that another process has brought it up.
+        """
+        ours = (self._changed.get(kind, UNKNOWN) for kind in kinds)
+        return max(self._changed_unseen, *ours)
 
     def known(self, key: Hashable, find: Callable[[], T]) -> T:
         """Return what `find` finds out of the rows, found once until the log moves on.
@@ -223,7 +247,7 @@ class Views:
         head = self._store.head()
         rows = fold(pages(self._store, up_to=head), Snapshot([]))
         self._rows.replace(Batch(list(rows.values()), head))
-        self._position, self.halted = head, None
+        self._position, self.halted, self._changed_unseen = head, None, head
         # Another process may have been further than that.
         return self.catch_up()
 
@@ -291,9 +315,12 @@ class Views:
         return Batch(list(rows.values()), position)
 
     def _page(self, position: int, rows: RowReader) -> Batch | None:
-        # Another process may have brought the rows further than we knew.
-        self._position = max(self._position, position)
+        if position > self._position:
+            # Another process has brought the rows further than we knew.
+            self._position = self._changed_unseen = position
         events = self._store.read_all(after=position, limit=PAGE)
         if not events:
             return None
-        return Batch(list(fold(events, rows).values()), events[-1].position)
+        changed = fold(events, rows).values()
+        self._changed.update({row.kind: events[-1].position for row in changed})
+        return Batch(list(changed), events[-1].position)
