@@ -12,7 +12,7 @@ from arena_core.adapters.trainers.run_news import PART_BYTES
 from arena_core.application import conducting, training_loop
 from arena_core.application.experiments import dataset
 from arena_core.application.handling import Change
-from arena_core.application.training_loop import LEASE, MOST_LOSSES
+from arena_core.application.training_loop import LEASE, MOST_DEFECTS, MOST_LOSSES
 from arena_core.application.training_orders import bundles_of, order_of
 from arena_core.domain import experiment
 from arena_core.domain.errors import Rejected, StorageFull
@@ -430,6 +430,94 @@ def test_a_defect_in_one_training_does_not_stop_the_others(training, caplog):
     assert "met a defect" in caplog.text
     training.world.wait(SECOND)
     assert until_ended(training, worker, broken).status is Status.SUCCEEDED
+
+
+def ill(training, worker, times=99):
+    """Let every start meet a defect."""
+    trainer = Full(training.world.trainer, times, RuntimeError("a defect"))
+    with_trainer(worker, trainer)
+    return trainer
+
+
+def try_often(training, worker, passes=20):
+    for _ in range(passes):
+        worker.train()
+        training.world.wait(60 * SECOND)
+
+
+def test_what_meets_a_defect_again_and_again_is_tried_no_more_but_shown(
+    training, caplog
+):
+    worker = training.runs(nothing).worker()
+    made = training.asked(worker)
+    trainer = ill(training, worker)
+    try_often(training, worker)
+    assert 99 - trainer.times == MOST_DEFECTS
+    assert state_of(worker, made).status is Status.PENDING
+    [(which, aside)] = worker.trainings.set_aside.items()
+    assert (which, aside.not_before) == (made.id, None)
+    assert aside.reason == "The server met a defect: its own log says which."
+    assert f"The training of {made.id} is tried no more" in caplog.text
+    assert worker.trainings.look_again_s() == 1.0, "it is not listened to"
+
+
+def test_what_is_tried_no_more_is_tried_again_once_something_else_is_asked_of_it(
+    training,
+):
+    worker = training.runs(nothing).worker()
+    made = training.asked(worker)
+    trainer = ill(training, worker)
+    try_often(training, worker)
+    trainer.times = 0
+    try_often(training, worker)
+    assert state_of(worker, made).status is Status.PENDING
+    worker.use.training.stop(made.id)
+    assert until_ended(training, worker, made).status is Status.STOPPED
+    assert worker.trainings.set_aside == {}
+
+
+def test_what_one_process_tries_no_more_the_next_one_tries(training):
+    worker = training.runs(nothing).worker()
+    made = training.asked(worker)
+    ill(training, worker)
+    try_often(training, worker)
+    worker.die()
+    heir = training.worker()
+    assert until_ended(training, heir, made).status is Status.SUCCEEDED
+
+
+def test_what_may_pass_by_itself_is_tried_however_often(training):
+    worker = training.runs(nothing).worker()
+    made = training.asked(worker)
+    with_trainer(worker, Full(training.world.trainer, 3 * MOST_DEFECTS))
+    try_often(training, worker, 3 * MOST_DEFECTS)
+    assert until_ended(training, worker, made).status is Status.SUCCEEDED
+
+
+def test_a_defect_after_much_that_passed_is_not_the_last_one(training):
+    worker = training.runs(nothing).worker()
+    made = training.asked(worker)
+    trainer = Full(training.world.trainer, MOST_DEFECTS)
+    with_trainer(worker, trainer)
+    try_often(training, worker, MOST_DEFECTS)
+    trainer.times, trainer.error = 1, RuntimeError("a defect")
+    try_often(training, worker, 2)
+    assert until_ended(training, worker, made).status is Status.SUCCEEDED
+
+
+def test_what_cannot_even_be_claimed_takes_no_place_of_others(training, monkeypatch):
+    worker = training.runs(nothing).worker()
+    broken, fine = [training.asked(worker).id for _ in range(2)], training.asked(worker)
+    claim = worker.trainings._claim
+
+    def claims(row):
+        if row.id in broken:
+            raise ZeroDivisionError
+        return claim(row)
+
+    monkeypatch.setattr(worker.trainings, "_claim", claims)
+    assert until_ended(training, worker, fine).status is Status.SUCCEEDED
+    assert list(worker.trainings.set_aside) == broken
 
 
 def request(worker, made, **said):

@@ -4,6 +4,9 @@ It stands to trainings as the importer to imports, but there are many at once, a
 runs in a process of its own that outlives this one.  Whoever holds the claim listens
 to it; a worker that has died is known by its presence, and another takes its trainings
 on as they are.
+
+A training with which it cannot go on waits for longer and longer, and is shown.  After
+`MOST_DEFECTS` it waits until something else is asked of it, or for another process.
 """
 
 import logging
@@ -29,7 +32,12 @@ from arena_core.domain.errors import (
     NotFound,
     Unavailable,
 )
-from arena_core.domain.experiment import ClaimTraining, Training, TrainingRequested
+from arena_core.domain.experiment import (
+    ClaimTraining,
+    Experiment,
+    Training,
+    TrainingRequested,
+)
 from arena_core.domain.ids import OrganisationId, WorkerId
 from arena_core.domain.values import Claim, system
 
@@ -38,9 +46,12 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(hours=1)
 """Death is known at once, so this is only for a process that hangs."""
 MOST_LOSSES = 100
+MOST_DEFECTS = 5
+"""How often a training is tried with which something is wrong that will not pass."""
 LOOK_AGAIN_S = 1.0
 LISTEN_AGAIN_S = 0.05
 LONGEST_PAUSE = timedelta(minutes=1)
+DEFECT = "The server met a defect: its own log says which."
 
 
 @frozen
@@ -49,8 +60,12 @@ class SetAside:
 
     reason: str
     failures: int
-    not_before: datetime
-    """When it is tried again."""
+    not_before: datetime | None
+    """When it is tried again; None: not before something else is asked of it."""
+    defects: int = 0
+    """How many of the failures will not pass by themselves."""
+    seen: Experiment | None = None
+    """How it stood then."""
 
 
 class TrainingLoop:
@@ -91,7 +106,8 @@ class TrainingLoop:
 
     def look_again_s(self) -> float:
         """Return how long to wait though the log is quiet: trainings may not be."""
-        return LISTEN_AGAIN_S if self._conducted else LOOK_AGAIN_S
+        heard = self._conducted.keys() - self._set_aside.keys()
+        return LISTEN_AGAIN_S if heard else LOOK_AGAIN_S
 
     def reconcile(self) -> None:
         """Look at every training that has not ended, and do what is outstanding."""
@@ -100,7 +116,7 @@ class TrainingLoop:
                 return
             self._clear_away()
             for row in list(self._open.rows.values()):
-                if self._is_to_be_done(row):
+                if self._is_to_be_done(row) and not self._rests(row):
                     self._attend(row)
             for row in self._waiting():
                 self._attend(row)
@@ -124,7 +140,9 @@ class TrainingLoop:
         """Yield what may begin now: organisations take turns, whoever came first."""
         rows = self._open.rows.values()
         held = Counter(r.organisation for r in rows if _training(r).claim is not None)
-        waiting = [row for row in rows if _training(row).claim is None]
+        waiting = [
+            row for row in rows if _training(row).claim is None and not self._rests(row)
+        ]
         while waiting and held.total() < self._most and not self._stopping.is_set():
             row = min(waiting, key=lambda r: _turn(r, held))
             waiting.remove(row)
@@ -135,9 +153,6 @@ class TrainingLoop:
 
     def _attend(self, row: Row) -> None:
         """Go on with one training; whatever goes wrong is kept to that one."""
-        before = self._set_aside.get(row.id)
-        if before is not None and self._core.clock() < before.not_before:
-            return
         try:
             self._go_on(row)
         except (Unavailable, ConcurrentWrite) as error:
@@ -148,7 +163,7 @@ class TrainingLoop:
             self._conducted.pop(row.id, None)
         except Exception:
             log.exception("The training loop met a defect at %s", row.id)
-            self._put_aside(row, "The server met a defect: its own log says which.")
+            self._put_aside(row, DEFECT, is_defect=True)
         else:
             self._set_aside.pop(row.id, None)
 
@@ -193,12 +208,30 @@ class TrainingLoop:
         asked = next(requests)
         return evolve(asked.context, causation_id=asked.event_id, reason=None)
 
-    def _put_aside(self, row: Row, reason: str) -> None:
-        before = self._set_aside.get(row.id)
-        failures = 1 if before is None else before.failures + 1
+    def _rests(self, row: Row) -> bool:
+        """Say whether it has been set aside, and it is not yet time to try it again."""
+        aside = self._set_aside.get(row.id)
+        if aside is None:
+            return False
+        if aside.not_before is not None:
+            return self._core.clock() < aside.not_before
+        if aside.seen == row.state:
+            return True
+        # What this process knows of it may be what is wrong.
+        self._conducted.pop(row.id, None)
+        del self._set_aside[row.id]
+        return False
+
+    def _put_aside(self, row: Row, reason: str, *, is_defect: bool = False) -> None:
+        before = self._set_aside.get(row.id, SetAside(reason, 0, None))
+        failures, defects = before.failures + 1, before.defects + is_defect
         pause = min(timedelta(seconds=2 ** min(failures, 20)) / 2, LONGEST_PAUSE)
-        until = self._core.clock() + pause
-        self._set_aside[row.id] = SetAside(reason, failures, until)
+        is_over = defects >= MOST_DEFECTS
+        until = None if is_over else self._core.clock() + pause
+        seen = self._open.rows[row.id].state
+        self._set_aside[row.id] = SetAside(reason, failures, until, defects, seen)
+        if is_over:
+            log.error("The training of %s is tried no more by this process", row.id)
 
     # --- what is over --------------------------------------------------------------
 

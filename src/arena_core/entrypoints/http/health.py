@@ -48,7 +48,7 @@ def readyz(call: Call) -> Reply:
     waiting = call.use.set_aside
     if waiting:
         # That is no reason to send callers elsewhere: everything else goes on.
-        said = f"{waiting} set aside, and tried again: see the log of the server."
+        said = f"{waiting} set aside: see the log of the server."
         checks.append(Check("stages_and_trainings", ok=True, detail=said))
     ready = all(check.ok for check in checks)
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
