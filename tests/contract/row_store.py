@@ -163,6 +163,7 @@ def rows(draw: st.DrawFn, states: dict[str, st.SearchStrategy[Any]]) -> Row:
         position=draw(counts),
         changed_at=draw(times),
         state=draw(states[kind]),
+        refers=draw(st.frozensets(st.sampled_from(PARENTS), max_size=2)),
     )
 
 
@@ -176,6 +177,7 @@ def queries() -> st.SearchStrategy[Query]:
         after=st.integers(0, 5),
         limit=st.none() | st.integers(0, 3),
         deleted=st.booleans(),
+        refers=st.none() | st.sampled_from(PARENTS),
     )
 
 
@@ -190,6 +192,8 @@ def looked_through(rows: dict[UUID, Row], query: Query) -> list[Row]:
         if query.parent is not None and row.parent != query.parent:
             continue
         if query.name is not None and row.name != query.name:
+            continue
+        if query.refers is not None and query.refers not in row.refers:
             continue
         if row.deleted and not query.deleted:
             continue

@@ -255,6 +255,18 @@ class TestSQLite(RowStoreContract):
         assert details[0].startswith("SEARCH rows USING INDEX rows_by_")
         assert "created_position>?" in details[0]
 
+    def test_what_refers_to_something_is_found_without_a_scan(self, store):
+        query = Query(project.KIND, "default", refers=UUID(int=1))
+        with store._database.reading() as connection:
+            plan = connection.execute(
+                f"EXPLAIN QUERY PLAN {sqlite._statement(query)}",
+                sqlite._parameters(query),
+            ).fetchall()
+        details = [step[-1] for step in plan]
+        assert not [each for each in details if each.startswith("SCAN")]
+        assert [each for each in details if "(target=?)" in each]
+        assert not [each for each in details if "rows_by_" in each]
+
 
 @frozen
 class Inner:

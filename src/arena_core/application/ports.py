@@ -172,6 +172,8 @@ class Row:
     """The position of its last event."""
     changed_at: datetime
     state: Any
+    refers: frozenset[UUID] = frozenset()
+    """What else it is to be found by: the experiments bound to a pipeline's stages."""
 
 
 @frozen
@@ -187,6 +189,8 @@ class Query:
     limit: int | None = None
     deleted: bool = False
     """Whether to return the deleted ones too."""
+    refers: UUID | None = None
+    """Only rows that are to be found by this."""
 
 
 @frozen

@@ -196,6 +196,7 @@ class Session:
         *,
         parent: UUID | None = None,
         name: str | None = None,
+        refers: UUID | None = None,
         paging: Paging = ALL,
     ) -> list[Row]:
         """Return the organisation's rows of a kind, in the order of their creation.
@@ -203,7 +204,15 @@ class Session:
         One more than the limit, so that it can be told whether there are more.
         """
         limit = None if paging.limit is None else paging.limit + 1
-        query = Query(kind, self.caller.organisation, parent, name, paging.after, limit)
+        query = Query(
+            kind,
+            self.caller.organisation,
+            parent,
+            name,
+            paging.after,
+            limit,
+            refers=refers,
+        )
         return list(self.rows.find(query))
 
     def _context(self, reason: str | None) -> Context:

@@ -15,6 +15,7 @@ def matches(query: Query, row: Row) -> bool:
         and query.organisation in (None, row.organisation)
         and query.parent in (None, row.parent)
         and query.name in (None, row.name)
+        and (query.refers is None or query.refers in row.refers)
     )
 
 

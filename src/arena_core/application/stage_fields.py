@@ -12,7 +12,7 @@ from arena_core.application.copies import copied
 from arena_core.application.handling import Change
 from arena_core.application.ports import Row
 from arena_core.application.session import Session
-from arena_core.application.triggering import bindings
+from arena_core.application.triggering import bound_to
 from arena_core.application.trust import require_trust
 from arena_core.domain import agent, experiment
 from arena_core.domain.errors import Conflict, Rejected
@@ -209,4 +209,4 @@ def needs_duplicate(session: Session, row: Row) -> bool:
     """Say whether only a copy of the experiment can be bound to another stage."""
     state: experiment.Experiment = row.state
     # What was bound before that was recorded with it is known by the pipelines alone.
-    return state.has_begun or state.id in bindings(session, state.project_id)
+    return state.has_begun or bound_to(session, state.id) is not None

@@ -17,7 +17,7 @@ from arena_core.application.stage_inputs import Input, Sight, check_input, input
 from arena_core.application.trust import check_trainable
 from arena_core.domain import experiment, pipeline, stage
 from arena_core.domain.errors import Conflict, NotFound, Rejected
-from arena_core.domain.ids import ExperimentId, run_of
+from arena_core.domain.ids import run_of
 from arena_core.domain.lineage import beginning, last_left
 from arena_core.domain.stage import Stage, check_trigger
 from arena_core.domain.stage_commands import FailStage, RequireYields, TriggerStage
@@ -41,28 +41,16 @@ class Bound:
 
 def bound_to(session: Session, experiment_id: UUID) -> Bound | None:
     """Return the stage that the experiment is bound to; None: to none."""
-    row = session.rows.get(experiment_id)
-    if row is None or row.parent is None:
-        return None
-    return bindings(session, row.parent).get(ExperimentId(experiment_id))
-
-
-def bindings(session: Session, project_id: UUID) -> dict[ExperimentId, Bound]:
-    """Return what is bound where in a project."""
-    organisation, as_of = session.caller.organisation, session.as_of
-
-    def find() -> dict[ExperimentId, Bound]:
-        rows = session.query(pipeline.KIND, parent=project_id)
-        # Of two, as logs of before experiments knew their stages have them, the first.
-        return {
-            planned.settings.experiment_id: Bound(row, planned)
-            for row in reversed(rows)
-            for planned in reversed(row.state.stages)
-            if planned.settings.experiment_id is not None
-        }
-
-    key = ("bindings", organisation, project_id, as_of)
-    return session.core.views.known(key, find)
+    # Of two, as logs of before experiments knew their stages have them, the first.
+    return next(
+        (
+            Bound(row, planned)
+            for row in session.query(pipeline.KIND, refers=experiment_id)
+            for planned in row.state.stages
+            if planned.settings.experiment_id == experiment_id
+        ),
+        None,
+    )
 
 
 def triggered(  # noqa: PLR0913 -- what somebody may say of a run

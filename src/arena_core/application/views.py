@@ -110,6 +110,7 @@ def advance(row: Row | None, recorded: Recorded) -> Row:
         position=recorded.position,
         changed_at=recorded.recorded_at,
         state=state,
+        refers=_refers(state),
     )
 
 
@@ -131,6 +132,13 @@ def _parent(state: object) -> UUID | None:
             return user_of(state.user)
         case _:
             return None
+
+
+def _refers(state: object) -> frozenset[UUID]:
+    if not isinstance(state, pipeline.Pipeline):
+        return frozenset()
+    bound = (planned.settings.experiment_id for planned in state.stages)
+    return frozenset(filter(None, bound))
 
 
 def fold(events: Iterable[Recorded], rows: RowReader) -> dict[UUID, Row]:

@@ -28,6 +28,7 @@ from arena_core.domain import (
 )
 from arena_core.domain.ids import OrganisationId
 
+_ID_BYTES = 16
 STATES: Mapping[str, type] = {
     project.KIND: project.Project,
     experiment.KIND: experiment.Experiment,
@@ -62,6 +63,7 @@ def to_record(row: Row) -> tuple[Any, ...]:
         row.position,
         row.changed_at.isoformat(),
         msgspec.json.encode(row.state),
+        b"".join(sorted(each.bytes for each in row.refers)),
     )
 
 
@@ -87,7 +89,13 @@ def from_record(record: tuple[Any, ...]) -> Row:
         position=record[10],
         changed_at=datetime.fromisoformat(record[11]),
         state=state,
+        refers=_ids(record[13]),
     )
+
+
+def _ids(joined: bytes) -> frozenset[UUID]:
+    parts = range(0, len(joined), _ID_BYTES)
+    return frozenset(UUID(bytes=joined[at : at + _ID_BYTES]) for at in parts)
 
 
 def fingerprint(*parts: str) -> str:

@@ -49,8 +49,15 @@ _SCHEMA = (
         created_at TEXT NOT NULL,
         position INTEGER NOT NULL,
         changed_at TEXT NOT NULL,
-        body BLOB NOT NULL
+        body BLOB NOT NULL,
+        refers BLOB NOT NULL
     )""",
+    """CREATE TABLE referring (
+        target BLOB NOT NULL,
+        id BLOB NOT NULL,
+        PRIMARY KEY (target, id)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX referring_by_row ON referring (id)",
     # Each ends in the order of the answer, so that no query has to sort.
     "CREATE INDEX rows_by_creation ON rows (kind, created_position, id)",
     """CREATE INDEX rows_by_organisation
@@ -58,8 +65,10 @@ _SCHEMA = (
     "CREATE INDEX rows_by_parent ON rows (kind, parent, created_position, id)",
     "CREATE INDEX rows_by_name ON rows (kind, name, created_position, id)",
 )
-_PUT = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _GET = "SELECT * FROM rows WHERE id = ?"
+_NO_REFERENCES = "DELETE FROM referring WHERE id = ?"
+_REFER = "INSERT INTO referring VALUES (?, ?)"
 
 
 def _finding(index: str, condition: str) -> str:
@@ -78,6 +87,12 @@ _FIND_NAME = _finding("rows_by_name", "name = :name")
 _FIND_PARENT = _finding("rows_by_parent", "parent = :parent")
 _FIND_ORGANISATION = _finding("rows_by_organisation", "organisation = :organisation")
 _FIND_KIND = _finding("rows_by_creation", "TRUE")
+# A cross join, in SQLite, is done in the order in which it is written.
+_FIND_REFERRING = _FIND_KIND.replace(
+    "SELECT * FROM rows INDEXED BY rows_by_creation WHERE",
+    "SELECT rows.* FROM referring CROSS JOIN rows ON rows.id = referring.id"
+    " WHERE target = :refers AND (:name IS NULL OR name = :name) AND",
+).replace("created_position, id", "created_position, rows.id")
 
 
 @frozen
@@ -168,6 +183,7 @@ class SQLiteRowStore:
             self._position(connection)
             with WORDING.translated():
                 connection.execute("DELETE FROM rows")
+                connection.execute("DELETE FROM referring")
                 _put(connection, batch)
 
     def close(self) -> None:
@@ -211,7 +227,7 @@ def _kept_fingerprint(connection: sqlite3.Connection) -> str | None:
             "SELECT name FROM sqlite_master WHERE type = 'table'"
         )
     }
-    if tables - {"meta", "rows"}:
+    if tables - {"meta", "rows", "referring"}:
         raise Rejected(
             "The file named for the read model holds something else: name another.",
             field="store",
@@ -226,6 +242,7 @@ def _begin_anew(connection: sqlite3.Connection, fingerprint: str) -> None:
     # In place and not by a new file: another process may have this one open.
     for statement in (
         "DROP TABLE IF EXISTS rows",
+        "DROP TABLE IF EXISTS referring",
         "DROP TABLE IF EXISTS meta",
         *_SCHEMA,
     ):
@@ -234,11 +251,19 @@ def _begin_anew(connection: sqlite3.Connection, fingerprint: str) -> None:
 
 
 def _put(connection: sqlite3.Connection, batch: Batch) -> None:
-    connection.executemany(_PUT, map(to_record, batch.rows))
+    # Of a row that is there twice the last counts.
+    rows = {row.id: row for row in batch.rows}.values()
+    connection.executemany(_PUT, map(to_record, rows))
+    connection.executemany(_NO_REFERENCES, [(row.id.bytes,) for row in rows])
+    connection.executemany(
+        _REFER, [(each.bytes, row.id.bytes) for row in rows for each in row.refers]
+    )
     connection.execute("UPDATE meta SET position = ?", (batch.position,))
 
 
 def _statement(query: Query) -> str:
+    if query.refers is not None:
+        return _FIND_REFERRING
     if query.name is not None:
         return _FIND_NAME
     if query.parent is not None:
@@ -252,6 +277,7 @@ def _parameters(query: Query) -> dict[str, Any]:
         "organisation": query.organisation,
         "parent": None if query.parent is None else query.parent.bytes,
         "name": query.name,
+        "refers": None if query.refers is None else query.refers.bytes,
         "after": query.after,
         "deleted": query.deleted,
         "limit": -1 if query.limit is None else query.limit,
