@@ -31,7 +31,7 @@ from arena_core.domain.stage_commands import (
 )
 from arena_core.domain.stage_run import AT_WORK, Cause, Product, Yields
 from arena_core.domain.stage_settings import Trigger
-from arena_core.domain.training import (
+from arena_core.domain.training_commands import (
     ClaimTraining,
     FinishTraining,
     RecordTrainedCheckpoint,

@@ -28,7 +28,9 @@ from arena_core.domain.stage_settings import (
     StageType,
     Trigger,
 )
-from arena_core.domain.training import RequestTraining
+from arena_core.domain.training_commands import (
+    RequestTraining,
+)
 from arena_core.domain.values import Family, ProjectKind
 from unit.chains import Chain, digest
 from unit.scenes import ANN, STRANGER

@@ -12,13 +12,9 @@ The words of training are in `training`, what may follow what in `training_rules
 
 from collections.abc import Sequence
 from datetime import datetime
-from operator import index
-from typing import Any, TypeAlias, assert_never
+from typing import assert_never
 
-from attrs import evolve as replace
-from attrs import field, frozen
-
-from arena_core.domain import training, training_rules
+from arena_core.domain import training_rules
 from arena_core.domain.algorithms import family_of
 from arena_core.domain.errors import (
     AlreadyExists,
@@ -27,31 +23,37 @@ from arena_core.domain.errors import (
     NotFound,
     Overtaken,
 )
-from arena_core.domain.ids import (
-    Digest,
-    ExperimentId,
-    ProjectId,
-    RunId,
-    StageId,
-    training_of,
+from arena_core.domain.experiment_commands import (
+    BindExperiment,
+    Command,
+    ConfigureExperiment,
+    DeleteCheckpoint,
+    DeleteExperiment,
+    DraftExperiment,
+    RecordCheckpoint,
+    ReleaseExperiment,
+    RenameExperiment,
+    RequireExperiment,
+    RequireUnbound,
 )
+from arena_core.domain.experiment_events import (
+    Event,
+    ExperimentBound,
+    ExperimentConfigured,
+    ExperimentDeleted,
+    ExperimentDrafted,
+    ExperimentReleased,
+    ExperimentRenamed,
+)
+from arena_core.domain.experiment_state import Experiment, evolve
 from arena_core.domain.training import (
     AT_WORK,
     RESUMABLE,
     TRAINABLE,
-    AcknowledgeStop,
     Beginning,
     CheckpointDeleted,
     CheckpointWritten,
-    ClaimTraining,
-    FailTraining,
-    FinishTraining,
-    RecordTrainedCheckpoint,
-    RequestStop,
-    RequestTraining,
-    RequireResumable,
     Setup,
-    StartTraining,
     Status,
     StopRequested,
     Training,
@@ -63,181 +65,25 @@ from arena_core.domain.training import (
     TrainingSucceeded,
     Written,
 )
+from arena_core.domain.training_commands import (
+    AcknowledgeStop,
+    ClaimTraining,
+    FailTraining,
+    FinishTraining,
+    RecordTrainedCheckpoint,
+    RequestStop,
+    RequestTraining,
+    RequireResumable,
+    StartTraining,
+)
 from arena_core.domain.training_rules import Train, not_now, react
-from arena_core.domain.values import Claim, Family, Source, natural, sha256, trimmed
+from arena_core.domain.values import trimmed
 
 KIND = "experiment"
 NOT_TO_BE_BOUND = (
     "The experiment has run already, or is bound to a stage: say duplicate to bind a "
     "copy of it."
 )
-
-
-@frozen
-class DraftExperiment:
-    experiment_id: ExperimentId
-    project_id: ProjectId
-    name: str
-    setup: Setup
-
-
-@frozen
-class ConfigureExperiment:
-    """Change some of the set-up; None leaves as it is.
-
-    The family of a known algorithm need not be named.
-    """
-
-    algorithm: str | None = None
-    family: Family | None = None
-    source: Source | None = None
-    base_model: str | None = None
-    recipe: str | None = None
-    config: str | None = None
-
-
-@frozen
-class RenameExperiment:
-    name: str
-
-
-@frozen
-class RecordCheckpoint:
-    step: int = field(converter=index, validator=natural)
-    digest: Digest = field(validator=sha256)
-    size_bytes: int = field(validator=natural)
-
-
-@frozen
-class DeleteCheckpoint:
-    step: int
-
-
-@frozen
-class RequireExperiment:
-    """Changes nothing, and is refused once the experiment is deleted."""
-
-
-@frozen
-class BindExperiment:
-    """Bind it to a stage, which alone trains it from then on.
-
-    Refused once it has begun, and while another stage has it.
-    """
-
-    stage_id: StageId
-
-
-@frozen
-class ReleaseExperiment:
-    """Take it off the stage again, if it is bound to that one."""
-
-    stage_id: StageId
-
-
-@frozen
-class RequireUnbound:
-    """Changes nothing, and is refused while the experiment is bound to a stage."""
-
-
-@frozen
-class DeleteExperiment:
-    pass
-
-
-Command: TypeAlias = (
-    DraftExperiment
-    | ConfigureExperiment
-    | RenameExperiment
-    | RecordCheckpoint
-    | DeleteCheckpoint
-    | RequireExperiment
-    | BindExperiment
-    | ReleaseExperiment
-    | RequireUnbound
-    | DeleteExperiment
-    | training.Command
-)
-
-
-@frozen
-class ExperimentDrafted:
-    experiment_id: ExperimentId
-    project_id: ProjectId
-    name: str
-    setup: Setup
-
-
-@frozen
-class ExperimentConfigured:
-    setup: Setup
-
-
-@frozen
-class ExperimentRenamed:
-    name: str
-
-
-@frozen
-class ExperimentBound:
-    stage_id: StageId
-
-
-@frozen
-class ExperimentReleased:
-    stage_id: StageId
-
-
-@frozen
-class ExperimentDeleted:
-    pass
-
-
-Event: TypeAlias = (
-    ExperimentDrafted
-    | ExperimentConfigured
-    | ExperimentRenamed
-    | ExperimentBound
-    | ExperimentReleased
-    | training.Event
-    | ExperimentDeleted
-)
-
-
-@frozen
-class Experiment:
-    id: ExperimentId
-    project_id: ProjectId
-    name: str
-    setup: Setup
-    status: Status = Status.DRAFT
-    reason: str | None = None
-    checkpoints: tuple[Written, ...] = ()
-    training: Training | None = None
-    """The latest; None: none was ever asked for."""
-    bound_to: StageId | None = None
-    """None also where it was bound before that was recorded here."""
-    deleted: bool = False
-
-    @property
-    def has_begun(self) -> bool:
-        """Say whether it was ever trained, or given a checkpoint."""
-        return self.status is not Status.DRAFT or bool(self.checkpoints)
-
-    @property
-    def run_id(self) -> RunId | None:
-        """Under which the latest training is known outside."""
-        if self.training is None:
-            return None
-        return training_of(self.id, self.training.number)
-
-    def checkpoint(self, step: int) -> Written:
-        """Return the checkpoint at `step`.  Raises `NotFound`, naming what there is."""
-        for checkpoint in self.checkpoints:
-            if checkpoint.step == step:
-                return checkpoint
-        steps = ", ".join(str(c.step) for c in self.checkpoints) or "none"
-        raise NotFound(f"There is no checkpoint at step {step}; there are: {steps}.")
 
 
 def decide(
@@ -350,90 +196,6 @@ def _record(
     return [
         CheckpointWritten(command.step, command.digest, command.size_bytes, now, None)
     ]
-
-
-def evolve(state: Experiment | None, event: Event) -> Experiment:
-    """Return `state` after `event`.  Total: it never refuses, for history is true."""
-    if isinstance(event, ExperimentDrafted):
-        return Experiment(
-            event.experiment_id, event.project_id, event.name, event.setup
-        )
-    assert state is not None, f"{event!r} before ExperimentDrafted"
-    match event:
-        case ExperimentConfigured():
-            return replace(state, setup=event.setup)
-        case ExperimentRenamed():
-            return replace(state, name=event.name)
-        case ExperimentBound():
-            return replace(state, bound_to=event.stage_id)
-        case ExperimentReleased():
-            return replace(state, bound_to=None)
-        case CheckpointWritten():
-            return _written(state, event)
-        case CheckpointDeleted():
-            rest = tuple(c for c in state.checkpoints if c.step != event.step)
-            return replace(state, checkpoints=rest)
-        case TrainingRequested():
-            asked = _asked(state, event)
-            return replace(state, status=Status.PENDING, reason=None, training=asked)
-        case TrainingClaimed():
-            return _claimed(state, event)
-        case TrainingStarted():
-            return replace(state, status=Status.RUNNING)
-        case StopRequested():
-            return replace(state, status=Status.STOPPING)
-        case TrainingStopped():
-            return _in_training(replace(state, status=Status.STOPPED), claim=None)
-        case TrainingSucceeded():
-            return _in_training(replace(state, status=Status.SUCCEEDED), claim=None)
-        case TrainingFailed():
-            failed = replace(state, status=Status.FAILED, reason=event.reason)
-            return _in_training(failed, claim=None)
-        case ExperimentDeleted():
-            return replace(state, deleted=True)
-        case _:
-            assert_never(event)
-
-
-def _written(state: Experiment, event: CheckpointWritten) -> Experiment:
-    written = Written(
-        event.step, event.digest, event.size_bytes, event.written_at, event.training
-    )
-    kept = replace(state, checkpoints=(*state.checkpoints, written))
-    if event.training is None:
-        return kept
-    return _in_training(kept, has_written=True, losses=0)
-
-
-def _asked(state: Experiment, event: TrainingRequested) -> Training:
-    before = state.training
-    return Training(
-        1 if before is None else before.number + 1,
-        event.resume_step,
-        event.resume_digest,
-        event.max_steps,
-        event.beginning,
-        event.stage,
-        event.resume_of,
-        claims=0 if before is None else before.claims,
-    )
-
-
-def _claimed(state: Experiment, event: TrainingClaimed) -> Experiment:
-    losses = 0 if state.training is None else state.training.losses
-    return _in_training(
-        state,
-        claim=Claim(event.worker, event.lease_until, event.claim),
-        claims=event.claim,
-        losses=losses + (event.lost is not None),
-    )
-
-
-def _in_training(state: Experiment, **changed: Any) -> Experiment:  # noqa: ANN401 -- any of its fields
-    """Return `state` with something else said of its latest training, if it has one."""
-    if state.training is None:
-        return state
-    return replace(state, training=replace(state.training, **changed))
 
 
 __all__ = [

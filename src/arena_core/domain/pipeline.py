@@ -7,12 +7,10 @@ refused, but for an Auto stage that becomes the first: the same command makes it
 
 from collections.abc import Sequence
 from datetime import datetime
-from operator import index
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 from attrs import evolve as replace
-from attrs import field, frozen
-from attrs.converters import optional
+from attrs import frozen
 
 from arena_core.domain.errors import (
     AlreadyExists,
@@ -22,170 +20,37 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.domain.ids import PipelineId, ProjectId, StageId
+from arena_core.domain.pipeline_commands import (
+    Command,
+    CreateDuplicate,
+    CreatePipeline,
+    DeletePipeline,
+    DescribePipeline,
+    EditStage,
+    InsertStage,
+    MoveStage,
+    RemoveStage,
+    RenamePipeline,
+    RequirePipeline,
+)
+from arena_core.domain.pipeline_events import (
+    Event,
+    PipelineCreated,
+    PipelineDeleted,
+    PipelineDescribed,
+    PipelineDuplicated,
+    PipelineRenamed,
+    StageEdited,
+    StageInserted,
+    StageMoved,
+    StageRemoved,
+)
 from arena_core.domain.stage_order import Planned, check, check_asked, source
-from arena_core.domain.stage_settings import Settings, Trigger
-from arena_core.domain.values import described, natural, trimmed
+from arena_core.domain.stage_settings import Trigger
+from arena_core.domain.values import described, trimmed
 
 KIND = "pipeline"
 MOST_STAGES = 100
-
-
-@frozen
-class CreatePipeline:
-    pipeline_id: PipelineId
-    project_id: ProjectId
-    name: str
-    description: str = ""
-
-
-@frozen
-class CreateDuplicate:
-    """Create a pipeline with the stages of another, whose experiments are copied."""
-
-    pipeline_id: PipelineId
-    original: PipelineId
-    project_id: ProjectId
-    name: str
-    description: str
-    stages: tuple[Planned, ...]
-
-
-@frozen
-class RenamePipeline:
-    name: str
-
-
-@frozen
-class DescribePipeline:
-    description: str
-
-
-@frozen
-class InsertStage:
-    """`position`: which it is to be; None: the last."""
-
-    stage_id: StageId
-    settings: Settings
-    position: int | None = field(default=None, converter=optional(index))
-
-
-@frozen
-class MoveStage:
-    stage_id: StageId
-    position: int = field(converter=index)
-
-
-@frozen
-class EditStage:
-    stage_id: StageId
-    settings: Settings
-
-
-@frozen
-class RemoveStage:
-    stage_id: StageId
-
-
-@frozen
-class RequirePipeline:
-    """Changes nothing, and is refused once the pipeline is deleted.
-
-    `stages`: what the rest of the transaction was decided on; refused if it is not so
-    any more.  None: that does not matter.
-    """
-
-    stages: tuple[Planned, ...] | None = None
-
-
-@frozen
-class DeletePipeline:
-    pass
-
-
-Command: TypeAlias = (
-    CreatePipeline
-    | CreateDuplicate
-    | RenamePipeline
-    | DescribePipeline
-    | InsertStage
-    | MoveStage
-    | EditStage
-    | RemoveStage
-    | RequirePipeline
-    | DeletePipeline
-)
-
-
-@frozen
-class PipelineCreated:
-    pipeline_id: PipelineId
-    project_id: ProjectId
-    name: str
-    description: str
-
-
-@frozen
-class PipelineDuplicated:
-    """A pipeline begins, as a copy of `original`."""
-
-    pipeline_id: PipelineId
-    original: PipelineId
-    project_id: ProjectId
-    name: str
-    description: str
-    stages: tuple[Planned, ...]
-
-
-@frozen
-class PipelineRenamed:
-    name: str
-
-
-@frozen
-class PipelineDescribed:
-    description: str
-
-
-@frozen
-class StageInserted:
-    stage_id: StageId
-    position: int = field(validator=natural)
-    settings: Settings
-
-
-@frozen
-class StageMoved:
-    stage_id: StageId
-    position: int = field(validator=natural)
-
-
-@frozen
-class StageEdited:
-    stage_id: StageId
-    settings: Settings
-
-
-@frozen
-class StageRemoved:
-    stage_id: StageId
-
-
-@frozen
-class PipelineDeleted:
-    pass
-
-
-Event: TypeAlias = (
-    PipelineCreated
-    | PipelineDuplicated
-    | PipelineRenamed
-    | PipelineDescribed
-    | StageInserted
-    | StageMoved
-    | StageEdited
-    | StageRemoved
-    | PipelineDeleted
-)
 
 
 @frozen
@@ -378,3 +243,34 @@ def _put(state: Pipeline, planned: Planned, position: int) -> Pipeline:
 
 def _without(state: Pipeline, stage_id: StageId) -> Pipeline:
     return replace(state, stages=tuple(s for s in state.stages if s.id != stage_id))
+
+
+__all__ = [
+    "KIND",
+    "MOST_STAGES",
+    "Command",
+    "CreateDuplicate",
+    "CreatePipeline",
+    "DeletePipeline",
+    "DescribePipeline",
+    "EditStage",
+    "Event",
+    "InsertStage",
+    "MoveStage",
+    "Pipeline",
+    "PipelineCreated",
+    "PipelineDeleted",
+    "PipelineDescribed",
+    "PipelineDuplicated",
+    "PipelineRenamed",
+    "RemoveStage",
+    "RenamePipeline",
+    "RequirePipeline",
+    "StageEdited",
+    "StageInserted",
+    "StageMoved",
+    "StageRemoved",
+    "check_position",
+    "decide",
+    "evolve",
+]
