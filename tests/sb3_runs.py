@@ -57,11 +57,7 @@ ON_POLICY = [
     ("PPO", "Pendulum-v1", with_(QUICK, normalise=True)),
     ("PPO", "Image-v0", QUICK),
     ("PPO", "Kinds-v0", with_(QUICK, normalise=True)),
-    (
-        "A2C",
-        "CartPole-v1",
-        with_({"hyperparameters": {"n_steps": 16}}, n_envs=2, checkpoint_every=64),
-    ),
+    ("A2C", "CartPole-v1", QUICK | {"hyperparameters": {"n_steps": 16}}),
     RECURRENT,
 ]
 OFF_POLICY = [

@@ -23,14 +23,15 @@ from end_to_end.processes import (
 pytestmark = pytest.mark.slow
 CARTPOLE = {"kind": "gym", "name": "CartPole-v1"}
 SMALL = {
-    "total_steps": 10_240,
+    "total_steps": 6144,
     "n_envs": 8,
-    "evaluate_every": 5120,
-    "checkpoint_every": 5120,
+    "evaluate_every": 10**6,
+    "eval_episodes": 3,
+    "checkpoint_every": 3072,
     "hyperparameters": {
-        "n_steps": 128,
+        "n_steps": 64,
         "batch_size": 256,
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-3,
         "policy_kwargs": {"net_arch": [32, 32]},
     },
 }
@@ -135,15 +136,15 @@ def test_cartpole_is_trained_by_sb3_and_goes_live_through_a_pipeline(client):
     assert agent["deployment"]["status"] == "Deployed"
     assert mean_return(client, agent_id) > 2 * RANDOM_RETURN
     steps = [it["step"] for it in checkpoints(client, experiment_id)]
-    assert steps == [5120, 10_240]
+    assert steps == [3072, 6144]
     scores = checkpoints(client, experiment_id)[-1]
     assert scores["training_score"] is not None
     assert scores["evaluation_score"] > RANDOM_RETURN
 
 
 def test_what_was_stopped_goes_on_at_its_last_checkpoint(client):
-    endless = SMALL | {"total_steps": 10**7, "checkpoint_every": 1024}
-    experiment_id = experiment(client, "sb3", endless | {"evaluate_every": 10**7})
+    endless = SMALL | {"total_steps": 10**7, "checkpoint_every": 512}
+    experiment_id = experiment(client, "sb3", endless)
     client.post(path(experiment_id, "/train"), {})
     eventually(
         lambda: checkpoints(client, experiment_id),
@@ -153,11 +154,11 @@ def test_what_was_stopped_goes_on_at_its_last_checkpoint(client):
     client.post(path(experiment_id, "/stop"), {})
     assert ended(client, experiment_id)["status"] == "Stopped"
     last = checkpoints(client, experiment_id)[-1]["step"]
-    client.post(path(experiment_id, "/resume"), {"max_steps": last + 1024})
+    client.post(path(experiment_id, "/resume"), {"max_steps": last + 512})
     assert ended(client, experiment_id)["status"] == "Succeeded"
     steps = [it["step"] for it in checkpoints(client, experiment_id)]
     assert last in steps
-    assert last + 1024 <= steps[-1] < last + 1024 + 8
+    assert last + 512 <= steps[-1] < last + 512 + 8
 
 
 def test_an_environment_that_is_not_there_fails_the_experiment_by_its_name(client):

@@ -1,6 +1,7 @@
 """The recipe `sb3` trains for real, and says itself what its policies answer."""
 
 import json
+import tempfile
 from functools import partial
 
 import gymnasium
@@ -83,6 +84,13 @@ def test_a_recurrent_policy_is_recorded_over_several_steps(tmp_path):
     recorded = np.load(trained.checkpoint() / "golden.npz")
     states = [recorded[f"case1/step{n}/outputs/h_next"] for n in range(4)]
     assert not np.allclose(states[0], states[1])
+
+
+def test_nothing_is_left_outside_of_the_runs_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    train(tmp_path / "run", steps=64)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_checkpoints_lie_at_multiples_and_at_the_end(tmp_path):

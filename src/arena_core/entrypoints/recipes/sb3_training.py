@@ -13,7 +13,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from arena_core.application.recipe_settings import Sb3
 from arena_core.entrypoints.recipes import sb3_bundles, sb3_environments, sb3_models
 from arena_core.entrypoints.recipes.sb3_evaluation import Evaluation
-from arena_core.entrypoints.recipes.sb3_watching import Checkpoints, Interval, watching
+from arena_core.entrypoints.recipes.sb3_watching import (
+    Checkpoints,
+    Interval,
+    logger,
+    watching,
+)
 from arena_core.entrypoints.recipes.sb3_weights import load_weights
 from arena_core.entrypoints.recipes.schedules import settings_of
 from arena_core.training import Run
@@ -65,6 +70,8 @@ def train(run: Run) -> None:
         Interval(settings.evaluate_every or tenth, run.first_step),
         Interval(settings.checkpoint_every or tenth, run.first_step),
     )
+    # Before it learns, or the library makes a folder for a log that nobody reads.
+    model.set_logger(logger(run))
     left = task.last - model.num_timesteps
     model.learn(left, watch, log_interval=1, reset_num_timesteps=False)
     checkpoints.write()

@@ -72,6 +72,11 @@ def watching(
     return _Watch(checkpoints, evaluated, written)
 
 
+def logger(run: Run) -> Logger:
+    """Return what the library is to log to: the run, and no folder of its own."""
+    return Logger(None, [_ToRun(run)])
+
+
 class _Watch(BaseCallback):
     def __init__(
         self, checkpoints: Checkpoints, evaluated: Interval, written: Interval
@@ -79,10 +84,6 @@ class _Watch(BaseCallback):
         super().__init__()
         self._checkpoints = checkpoints
         self._evaluated, self._written = evaluated, written
-
-    def _on_training_start(self) -> None:
-        run = self._checkpoints.run
-        self.model.set_logger(Logger(None, [_ToRun(run)]))
 
     def _on_step(self) -> bool:
         if self._evaluated.is_due(self.num_timesteps):
