@@ -233,7 +233,7 @@ def test_an_agent_lives_from_freezing_to_restoring(serving, client, folder):
     access = client.get(f"{where}/access")
     assert access.headers["cache-control"] == "no-store"
     shown = access.json()
-    assert ACCESS <= shown.keys() <= ACCESS | {"examples"}
+    assert ACCESS <= shown.keys() <= ACCESS | {"examples", "classes", "columns"}
     assert shown["shape"].keys() == SHAPE
     assert shown["endpoint"] == deployment["url"]
     serving.arena.inference(UUID(agent["id"]))
@@ -516,6 +516,7 @@ def _every_get(world: World, agent: dict) -> dict[str, dict]:
         "pipeline_id": agent["pipeline_id"],
         "stage_id": agent["stage_id"],
         "organisation_id": "default",
+        "step": 5,
     }
     queries = {f"{API}/agents/sources": {"kind": "classic"}}
     paths = [

@@ -506,7 +506,7 @@ def test_an_unknown_address_is_a_problem_too(client, path):
         ("POST", "/projects/{project}", "DELETE, GET, HEAD, PATCH"),
         ("PUT", "/agents/{agent}/access", "GET, HEAD"),
         ("GET", "/agents/{agent}/connect", "POST"),
-        ("GET", "/experiments/{experiment}/checkpoints/5", "DELETE"),
+        ("PUT", "/experiments/{experiment}/checkpoints/5", "DELETE, GET, HEAD"),
         ("PATCH", "/experiments/{experiment}/metrics", "GET, HEAD, POST"),
         ("GET", "/tokens/{token}", "DELETE"),
         ("POST", "/events", "GET, HEAD"),

@@ -269,7 +269,8 @@ def _through_every_operation(checked: Checked, folder) -> None:
     for path in (
         "/projects", at_project, "/experiments", at_experiment, "/tokens", "/events",
         f"{at_experiment}/metrics", f"{at_experiment}/checkpoints",
-        "/agents", at_agent, f"{at_agent}/access",
+        f"{at_experiment}/checkpoints/1", f"{at_experiment}/checkpoints/9",
+        "/agents", at_agent, f"{at_agent}/access", f"{at_agent}/checkpoint",
     ):  # fmt: skip
         one("GET", path)
     one("GET", "/agents/sources", params={"kind": "classic"})

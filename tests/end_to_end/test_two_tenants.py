@@ -171,6 +171,8 @@ STEPS = (
     Step("GET", _at("/agents?name=balancer")),
     Step("GET", _at("/agents/{agent}")),
     Step("GET", _at("/agents/{agent}/access")),
+    Step("GET", _at("/agents/{agent}/checkpoint")),
+    Step("GET", _at("/experiments/{experiment}/checkpoints/1")),
     Step("GET", _at("/agents/sources?kind=classic")),
     Step("POST", _at("/projects"), lambda _: {"name": "lab", "kind": "advanced"},
          "lab"),

@@ -72,6 +72,9 @@ BY_ID = {
     "experiments.checkpoints": lambda use, there: use.experiments.checkpoints(
         there.experiment
     ),
+    "experiments.contents": lambda use, there: use.experiments.contents(
+        there.experiment, 10
+    ),
     "experiments.delete_checkpoint": (
         lambda use, there: use.experiments.delete_checkpoint(there.experiment, 10)
     ),
@@ -152,6 +155,7 @@ BY_ID = {
     "agents.rollback": lambda use, there: use.agents.rollback(there.agent),
     "agents.disconnect": lambda use, there: use.agents.disconnect(there.agent),
     "agents.rotate_key": lambda use, there: use.agents.rotate_key(there.agent),
+    "agents.contents": lambda use, there: use.agents.contents(there.agent),
     "agents.access": lambda use, there: use.agents.access(there.agent),
     "deployments.one": lambda use, _: use.deployments.one("balancer"),
     "deployments.deploy": lambda use, _: use.deployments.deploy("ppo"),

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from arena_core.application import bundles
 from arena_core.application.agreement import AGREEMENT_S
+from arena_core.application.contents import Contents, contents
 from arena_core.application.freezing import (
     Naming,
     SourceView,
@@ -350,6 +351,10 @@ class Agents:
             )
         return self.get(agent_id)
 
+    def contents(self, agent_id: UUID) -> Contents:
+        """Return what the bundle of the agent's checkpoint says of itself."""
+        return contents(self.session.core.blobs, self.get(agent_id).checkpoint.digest)
+
     def access(self, agent_id: UUID) -> AccessView:
         """Return how to call the agent.  Raises `Conflict` unless it is Deployed."""
         found = self.get(agent_id)
@@ -362,6 +367,7 @@ class Agents:
             )
         stored = self.session.core.blobs.read(state.digest, bundles.MANIFEST_FILE)
         described = bundles.manifest(stored, golden=False)
+        said = contents(self.session.core.blobs, state.digest)
         return AccessView(
             endpoint=None,
             api_key=self.keys.issue(state.id, state.key_version),
@@ -372,6 +378,8 @@ class Agents:
                 supervised=found.family in (Family.SUPERVISED, Family.LATENT),
                 llm=found.family is Family.LLM,
             ),
+            classes=said.classes,
+            columns=said.columns,
         )
 
     # --- inside ----------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgspec
 from attrs import frozen
 
 from arena_core.application import metric_points
+from arena_core.application.contents import Contents, contents
 from arena_core.application.handling import Change
 from arena_core.application.keeping import FITNESS, SCORE, keep, points
 from arena_core.application.measurements import Measurements
@@ -236,6 +237,13 @@ class Experiments:
             )
             for written in sorted(state.checkpoints, key=lambda c: c.step)
         ]
+
+    def contents(self, experiment_id: UUID, step: int) -> Contents:
+        """Return what the bundle of a checkpoint says of itself.  Raises `NotFound`."""
+        state: experiment.Experiment = self.session.find(
+            experiment.KIND, experiment_id
+        ).state
+        return contents(self.session.core.blobs, state.checkpoint(step).digest)
 
     def delete_checkpoint(self, experiment_id: UUID, step: int) -> None:
         """Take the checkpoint of a step off the experiment.  Agents keep theirs."""

@@ -229,6 +229,10 @@ class AccessView:
     shape: Shape
     examples: list[Example] = field(factory=list)
     """None where there is no endpoint."""
+    classes: list[str] | None = None
+    """What the numbers of an answer are about, in their order."""
+    columns: list[str] | None = None
+    """What the numbers of a row of inputs are called, in their order."""
 
 
 @frozen

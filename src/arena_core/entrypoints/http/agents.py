@@ -9,6 +9,7 @@ import msgspec
 from attrs import evolve
 
 from arena_core.application.callees import callee
+from arena_core.application.contents import Contents
 from arena_core.application.freezing import SourceView
 from arena_core.application.resources import AccessView, AgentView, DeploymentView
 from arena_core.application.session import Page
@@ -254,6 +255,10 @@ def rotate_key(call: Call) -> Reply:
     return Reply(addressed(call, done))
 
 
+def contents(call: Call) -> Reply:
+    return Reply(call.use.agents.contents(_id(call)))
+
+
 def access(call: Call) -> Reply:
     view = call.use.agents.access(_id(call))
     agent = addressed(call, call.use.agents.get(_id(call)))
@@ -354,6 +359,15 @@ ENDPOINTS = (
         Nothing,
         body=Reason,
         versioned=AGENT,
+    ),
+    Endpoint(
+        "GET",
+        ONE + "/checkpoint",
+        contents,
+        Role.VIEWER,
+        "Show what the bundle of the agent's checkpoint says of itself",
+        Contents,
+        query=Past,
     ),
     Endpoint(
         "GET",

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from arena_core.application import metric_points
+from arena_core.application.contents import Contents
 from arena_core.application.conversion import MODEL_FILE, Format
 from arena_core.application.imports import ordered
 from arena_core.application.resources import (
@@ -195,6 +196,11 @@ def add_checkpoint(call: Call) -> Reply:
     return Reply(made, HTTPStatus.CREATED)
 
 
+def contents(call: Call) -> Reply:
+    ids = call.ids
+    return Reply(call.use.experiments.contents(ids["experiment_id"], ids["step"]))
+
+
 def delete_checkpoint(call: Call) -> Reply:
     call.use.experiments.delete_checkpoint(call.ids["experiment_id"], call.ids["step"])
     return Reply({})
@@ -273,6 +279,15 @@ ENDPOINTS = (
         also_answer=ImportView,
         upload=True,
         single=_single,
+    ),
+    Endpoint(
+        "GET",
+        ONE + "/checkpoints/{step}",
+        contents,
+        Role.VIEWER,
+        "Show what the bundle of a checkpoint says of itself",
+        Contents,
+        query=Past,
     ),
     Endpoint(
         "DELETE",
