@@ -1,5 +1,8 @@
 import shutil
+import sqlite3
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from arena_core.adapters.stores.memory import MemoryEventStore
 from arena_core.adapters.stores.sqlite import SQLiteEventStore
+from arena_core.domain.errors import Unavailable
 
 from contract.event_store import EventStoreContract
 from contract.event_store_machine import EventStoreMachine
@@ -27,6 +31,18 @@ class TestSQLite(EventStoreContract):
         store = SQLiteEventStore.open(tmp_path / "events.db", clock=clock)
         yield store
         store.close()
+
+    def test_who_waited_while_it_was_closed_opens_no_connection_that_nobody_closes(
+        self, store, monkeypatch
+    ):
+        with ThreadPoolExecutor(1) as threads:
+            with store._recorder.datastore.pool._get_semaphore:
+                waiting = threads.submit(store.head)
+                time.sleep(0.03)
+                store.close()
+                monkeypatch.delattr(sqlite3, "connect")
+            with pytest.raises(Unavailable, match="closed"):
+                waiting.result(timeout=10)
 
 
 class MemoryMachine(EventStoreMachine):

@@ -38,7 +38,7 @@ def test_the_end_of_its_name_says_what_a_file_is(tmp_path):
         ("a.toml", b"a = " + b"[" * 5000, "is not TOML"),
         ("a.json", b"{", "not JSON"),
         ("a.json", b"[]", "must hold a table"),
-        ("a.json", b"[" * 5000, "nested too deeply"),
+        ("a.json", b"[" * 5000 + b"]" * 5000, "nested too deeply"),
         ("a.json", b" " * (documents.MOST_BYTES + 1), "larger than"),
     ],
 )

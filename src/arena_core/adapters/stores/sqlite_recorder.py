@@ -127,6 +127,9 @@ class _Pool(SQLiteConnectionPool):
         )
 
     def _create_connection(self) -> SQLiteConnection:
+        if self.closed:
+            # Whoever has waited meanwhile: nobody would close the connection again.
+            raise ConnectionPoolClosedError
         connection = sqlite3.connect(
             self.db_name,
             timeout=self._busy_timeout_s,
