@@ -85,6 +85,97 @@ def test_what_is_to_hold_uploaded_checkpoints_needs_no_recipe(typed):
     assert "x: Draft" in typed.said(*create)
 
 
+# --- editing ---------------------------------------------------------------------
+
+IRIS = (
+    "experiment", "create", "iris", "--project", "data", "--algorithm", "Supervised",
+    "--dataset", "iris", "--recipe", "supervised", "--set", "epochs=60",
+    "--set", "seed=4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        (["--name", "flowers"], {"name": "flowers"}),
+        (["--set", "epochs=9"], {"config": {"epochs": 9, "seed": 4}}),
+        (["--unset", "seed"], {"config": {"epochs": 60}}),
+        (["--unset", "seed", "--unset", "epochs"], {"config": {}}),
+        (["--config", "lr.toml"], {"config": {"learning_rate": 0.5}}),
+        (
+            ["--config", "lr.toml", "--set", "seed=1"],
+            {"config": {"learning_rate": 0.5, "seed": 1}},
+        ),
+        (["--dataset", "wine"], {"source": {"kind": "dataset", "name": "wine"}}),
+        (["--base-model", "m"], {"base_model": "m"}),
+        (
+            ["--algorithm", "PPO", "--env", "CartPole-v1", "--recipe", "sb3"],
+            {
+                "algorithm": "PPO",
+                "family": "rl",
+                "source": {"kind": "gym", "name": "CartPole-v1"},
+                "recipe": "sb3",
+                "config": {},
+            },
+        ),
+        (
+            ["--", "python", "train.py"],
+            {"recipe": "command", "config": {"argv": ["python", "train.py"]}},
+        ),
+    ],
+)
+def test_an_edit_changes_what_it_names_and_nothing_else(
+    typed, tmp_path, options, changed
+):
+    (tmp_path / "lr.toml").write_text("learning_rate = 0.5\n")
+    typed.said(*IRIS)
+    before = shown(typed, "iris")["experiment"]
+    options = [str(tmp_path / o) if o == "lr.toml" else o for o in options]
+    told = typed.said("experiment", "edit", "iris", *options)
+    assert told == f"{changed.get('name', 'iris')}: Draft, {before['id']}\n"
+    assert shown(typed, before["id"])["experiment"] == before | changed
+    again = json.loads(
+        typed.said("experiment", "edit", before["id"], "--name", "x", "--json")
+    )
+    assert again == before | changed | {"name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "status"),
+    [
+        ([], "Say what is to be changed", 2),
+        (["--env", "A-v0", "--dataset", "wine"], "not both", 2),
+        (["--unset", "speed"], "there are: epochs, seed", 1),
+        (["--set", "speed=3"], "speed", 1),
+        (["--recipe", "sb3"], "name another recipe", 1),
+        (["--algorithm", "PPO"], "name another recipe", 1),
+        (["--recipe", "sb3", "--", "true"], "leave one of the two out", 1),
+    ],
+)
+def test_an_edit_that_makes_no_sense_changes_nothing(typed, options, said, status):
+    typed.said(*IRIS)
+    before = shown(typed, "iris")
+    assert said in typed.said("experiment", "edit", "iris", *options, status=status)
+    assert shown(typed, "iris") == before
+
+
+def test_what_has_been_trained_can_be_renamed_but_keeps_its_set_up(typed):
+    typed.draft("ppo")
+    typed.said("experiment", "train", "ppo", "--wait")
+    before = shown(typed, "ppo")["experiment"]
+    told = typed.said("experiment", "edit", "ppo", "--set", "argv=[]", status=1)
+    assert "Draft" in told
+    typed.said("experiment", "edit", "ppo", "--name", "best of all")
+    assert shown(typed, before["id"])["experiment"] == before | {"name": "best of all"}
+
+
+def test_what_is_to_hold_uploads_can_be_edited_without_a_recipe(typed):
+    create = ("experiment", "create", "up", "--project", "lab", "--algorithm", "PPO")
+    typed.said(*create)
+    typed.said("experiment", "edit", "up", "--algorithm", "DQN")
+    assert shown(typed, "up")["experiment"]["algorithm"] == "DQN"
+
+
 def test_who_has_asked_without_a_server_is_told_what_does_it(typed):
     typed.draft("mine")
     told = typed.said("experiment", "train", "mine", "--max-steps", 10)
