@@ -169,6 +169,14 @@ def test_what_has_been_trained_can_be_renamed_but_keeps_its_set_up(typed):
     assert shown(typed, before["id"])["experiment"] == before | {"name": "best of all"}
 
 
+def test_the_program_stays_where_only_the_environment_is_another(typed):
+    typed.draft("mine", "echo", "me")
+    typed.said("experiment", "edit", "mine", "--env", "Acrobot-v1")
+    view = shown(typed, "mine")["experiment"]
+    assert view["source"]["name"] == "Acrobot-v1"
+    assert view["config"] == {"argv": ["echo", "me"]}
+
+
 def test_what_is_to_hold_uploads_can_be_edited_without_a_recipe(typed):
     create = ("experiment", "create", "up", "--project", "lab", "--algorithm", "PPO")
     typed.said(*create)
