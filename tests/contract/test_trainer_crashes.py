@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from arena_core.adapters import codec
-from arena_core.adapters.trainers import process, run_records, shim
+from arena_core.adapters.trainers import process, run_records, shim, shims
 from arena_core.application.trainer import RunState
 from arena_core.domain.errors import StorageFull, Unavailable
 
@@ -184,12 +184,12 @@ def test_a_stop_between_the_last_look_and_the_start_keeps_it_from_starting(
 def test_a_shim_that_is_killed_at_any_step_starts_it_at_most_once(
     ledger, trainer, monkeypatch
 ):
-    plain, nth, ends = process._START, 1, []
+    plain, nth, ends = shims.START, 1, []
     while not (ends and ends[-1] is RunState.ENDED and nth > 60):
         order = counted(ledger)
         ledger.unlink(missing_ok=True)
         monkeypatch.setattr(
-            process, "_START", dying.KILLER.replace("{nth}", str(nth)) + plain
+            shims, "START", dying.KILLER.replace("{nth}", str(nth)) + plain
         )
         try:
             trainer.start(order, nothing)
@@ -197,7 +197,7 @@ def test_a_shim_that_is_killed_at_any_step_starts_it_at_most_once(
             assert trainer.look(order.run_id).state is not RunState.RUNNING
         first = ended(trainer, order.run_id)
         nothing_left(order.run_id)
-        monkeypatch.setattr(process, "_START", plain)
+        monkeypatch.setattr(shims, "START", plain)
         trainer.start(order, nothing)
         last = ended(trainer, order.run_id)
         if first.state is RunState.ABSENT:
@@ -284,7 +284,7 @@ def test_nobody_is_killed_for_having_the_pid_of_one_that_was(runs, trainer):
             began["shim"] = [bystander.pid, 1]
             run_records.write(folder / run_records.STARTED, json.dumps(began).encode())
             assert ended(trainer, order.run_id).state is RunState.LOST
-            process._kill_shim(folder)
+            shims.kill(folder)
             assert bystander.poll() is None
             assert left(order.run_id) == []
         finally:
@@ -356,8 +356,8 @@ def test_without_room_for_the_shim_nothing_starts_and_it_can_be_tried_again(
 ):
     order = counted(ledger)
     with monkeypatch.context() as patch:
-        code = FULL_FOR_THE_SHIM.replace("{error}", error) + process._START
-        patch.setattr(process, "_START", code)
+        code = FULL_FOR_THE_SHIM.replace("{error}", error) + shims.START
+        patch.setattr(shims, "START", code)
         with pytest.raises(expected):
             trainer.start(order, nothing)
     assert trainer.look(order.run_id).state is RunState.ABSENT
@@ -380,7 +380,7 @@ def test_a_machine_without_room_for_a_process_is_unavailable(
 ):
     order = counted(ledger)
     with monkeypatch.context() as patch:
-        patch.setattr(process.sys, "executable", "/there/is/no/such")
+        patch.setattr(shims.sys, "executable", "/there/is/no/such")
         with pytest.raises(Unavailable, match="No process could be started"):
             trainer.start(order, nothing)
     assert trainer.look(order.run_id).state is RunState.ABSENT

@@ -1,16 +1,15 @@
 """Use cases of pipelines: their structure, and what their stages do."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Unpack
+from collections.abc import Sequence
 from uuid import UUID
 
 from attrs import frozen
 
 from arena_core.application.handling import Change
 from arena_core.application.naming import project_name
+from arena_core.application.pipeline_structure import PipelineStructure
 from arena_core.application.pipeline_views import (
-    CandidateView,
     PipelineView,
     RunView,
 )
@@ -19,44 +18,29 @@ from arena_core.application.restructuring import (
     Ids,
     deletion,
     duplication,
-    removal,
-    structural,
 )
-from arena_core.application.session import ALL, Page, Paging, Session, page
-from arena_core.application.stage_fields import (
-    Place,
-    StageFields,
-    needs_duplicate,
-    read,
-)
+from arena_core.application.session import ALL, Page, Paging, page
 from arena_core.application.stage_reading import pipeline_view, run_views
 from arena_core.application.triggering import Bound, triggered
-from arena_core.domain import experiment, pipeline, project, stage
+from arena_core.domain import pipeline, project, stage
 from arena_core.domain.errors import Ambiguous, NotFound, Rejected
 from arena_core.domain.ids import (
     Digest,
-    ExperimentId,
     PipelineId,
     ProjectId,
-    StageId,
 )
-from arena_core.domain.lineage import trains
-from arena_core.domain.pipeline import Pipeline
 from arena_core.domain.stage_commands import (
     ApproveStage,
     RejectStage,
     RequestStageStop,
 )
-from arena_core.domain.stage_order import Planned
-from arena_core.domain.stage_order import source as source_of
 from arena_core.domain.stage_run import AT_WORK, Cause
-from arena_core.domain.stage_settings import Settings, StageType, link
 from arena_core.domain.values import ProjectKind, shown, trimmed
 
 
 @frozen
-class Pipelines:
-    session: Session
+class Pipelines(PipelineStructure):
+    """What one caller can do with pipelines, and have their stages do."""
 
     # --- pipelines -----------------------------------------------------------------
 
@@ -77,10 +61,6 @@ class Pipelines:
             Change(pipeline, pipeline_id, command),
         )
         return self.get(pipeline_id)
-
-    def get(self, pipeline_id: UUID) -> PipelineView:
-        """Return the pipeline.  Raises `NotFound`."""
-        return pipeline_view(self.session, self._find(pipeline_id))
 
     def list(
         self,
@@ -156,107 +136,6 @@ class Pipelines:
         """
         self.session.execute_anew(lambda: deletion(self._find(pipeline_id)))
 
-    # --- their structure -----------------------------------------------------------
-
-    def insert_stage(
-        self,
-        pipeline_id: UUID,
-        *,
-        position: int | None = None,
-        **fields: Unpack[StageFields],
-    ) -> PipelineView:
-        """Put a stage at a position, from 1; None: behind all others.
-
-        Raises `Rejected` or `Conflict` if the stages could not be run in that order,
-        and `IllegalTransition` while one of them is at work.
-        """
-        self.inserted(pipeline_id, position=position, **fields)
-        return self.get(pipeline_id)
-
-    def inserted(
-        self,
-        pipeline_id: UUID,
-        *,
-        position: int | None = None,
-        **fields: Unpack[StageFields],
-    ) -> StageId:
-        """Do as `insert_stage` does, and return which stage it is.
-
-        By its position it cannot be told: others may insert and move theirs meanwhile.
-        """
-        new_id = self.session.core.new_id
-        stage_id, copy_id = StageId(new_id()), ExperimentId(new_id())
-
-        def changes() -> Sequence[Change]:
-            row = self._find(pipeline_id)
-            place = Place(self.session, row.state.project_id, stage_id)
-            found = read(place, Settings(StageType.EXPERIMENT), fields, copy_id)
-            insert = pipeline.InsertStage(stage_id, found.settings, position)
-            return structural(row, insert, found.changes)
-
-        self.session.execute_anew(changes)
-        return stage_id
-
-    def edit_stage(
-        self, pipeline_id: UUID, stage_id: UUID, **fields: Unpack[StageFields]
-    ) -> PipelineView:
-        """Change some of the settings; what is left out stays as it is.
-
-        Raises as `insert_stage` does.
-        """
-        copy_id = ExperimentId(self.session.core.new_id())
-
-        def changes() -> Sequence[Change]:
-            row, planned = self._stage(pipeline_id, stage_id)
-            place = Place(self.session, row.state.project_id, planned.id)
-            found = read(place, planned.settings, fields, copy_id)
-            edit = pipeline.EditStage(planned.id, found.settings)
-            return structural(row, edit, found.changes)
-
-        self.session.execute_anew(changes)
-        return self.get(pipeline_id)
-
-    def move_stage(
-        self, pipeline_id: UUID, stage_id: UUID, position: int
-    ) -> PipelineView:
-        """Put the stage at another position, from 1.  Raises as `insert_stage` does."""
-        return self._restructure(
-            pipeline_id,
-            stage_id,
-            lambda row, planned: structural(
-                row, pipeline.MoveStage(planned.id, position)
-            ),
-        )
-
-    def remove_stage(self, pipeline_id: UUID, stage_id: UUID) -> PipelineView:
-        """Take the stage out.  Raises as `insert_stage` does."""
-        return self._restructure(pipeline_id, stage_id, removal)
-
-    def candidates(
-        self, pipeline_id: UUID, *, position: int | None = None
-    ) -> Sequence[CandidateView]:
-        """Return the experiments that a stage at a position could be bound to.
-
-        They are those of the project that can use what the Experiment stage before it
-        leaves.  `position`: None: behind all stages.
-        """
-        state: Pipeline = self._find(pipeline_id).state
-        last = len(state.stages) + 1
-        pipeline.check_position(last if position is None else position, last)
-        source = source_of(state.stages, last if position is None else position)
-        before = None if source is None else source.settings.trains
-        rows = self.session.query(experiment.KIND, parent=state.project_id)
-        return [
-            CandidateView(
-                row.id,
-                row.name,
-                row.state.setup.algorithm,
-                needs_duplicate(self.session, row),
-            )
-            for row in rows
-            if before is None or link(before, trains(row.state)) is not None
-        ]
-
     # --- what the stages do --------------------------------------------------------
 
     def trigger(
@@ -324,26 +203,6 @@ class Pipelines:
             store.head(beyond=seen, timeout_s=left_s)
 
     # --- how -----------------------------------------------------------------------
-
-    def _find(self, pipeline_id: UUID) -> Row:
-        return self.session.find(pipeline.KIND, pipeline_id)
-
-    def _stage(self, pipeline_id: UUID, stage_id: UUID) -> tuple[Row, Planned]:
-        row = self._find(pipeline_id)
-        state: Pipeline = row.state
-        return row, state.stage(StageId(stage_id))
-
-    def _restructure(
-        self,
-        pipeline_id: UUID,
-        stage_id: UUID,
-        edit: Callable[[Row, Planned], Sequence[Change]],
-    ) -> PipelineView:
-        def changes() -> Sequence[Change]:
-            return edit(*self._stage(pipeline_id, stage_id))
-
-        self.session.execute_anew(changes)
-        return self.get(pipeline_id)
 
     def _run(
         self, pipeline_id: UUID, stage_id: UUID, cause: Cause, reason: str | None
