@@ -269,6 +269,21 @@ class TestFiles(BlobStoreContract):
         )
         assert calls[renamed + 1 :] == [digest[:2]]
 
+    def test_what_is_there_already_is_not_written_to_disk_again(
+        self, store, folder, root, monkeypatch
+    ):
+        digest = store.put(folder)
+        real, synced = os.fsync, []
+
+        def fsync(descriptor):
+            synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        assert store.put(folder) == digest
+        # Whoever has put it may have died before its name was on the disk.
+        assert synced == [root, root / digest[:2]]
+
     # --- what changes meanwhile --------------------------------------------------
 
     def test_a_file_that_grows_while_it_is_copied_is_refused(

@@ -8,7 +8,10 @@ import pytest
 from attrs import evolve
 from onnx import TensorProto, helper, numpy_helper
 
+from arena_core.adapters.runtimes.onnx import OnnxLoader, OnnxRuntime
 from arena_core.application import bundles
+from arena_core.application.loading import Runtimes
+from arena_core.application.ports import Device
 from arena_core.domain.errors import Rejected, Unavailable
 from arena_core.entrypoints import inspection
 from arena_core.entrypoints.inspection import InspectionApart
@@ -56,6 +59,20 @@ def test_a_bundle_that_cannot_be_loaded_is_refused_as_it_would_be_here(tmp_path)
     with pytest.raises(Rejected, match="no ONNX model") as caught:
         look_at(folder)
     assert caught.value.field == "weights"
+
+
+def test_weights_are_tried_with_one_row_and_not_measured(tmp_path, monkeypatch):
+    folder, ran = written.cartpole(tmp_path / "bundle"), []
+    run = OnnxRuntime.run
+
+    def watched(runtime, inputs):
+        ran.extend(len(rows) for rows in inputs.values())
+        return run(runtime, inputs)
+
+    monkeypatch.setattr(OnnxRuntime, "run", watched)
+    loaders = Runtimes({".onnx": OnnxLoader(Device.CPU)})
+    inspection.inspect(loaders, folder, bundles.check(folder))
+    assert ran == [1]
 
 
 def test_weights_that_compute_for_ever_while_they_are_loaded_are_given_up(tmp_path):

@@ -13,6 +13,7 @@ from arena_core.application.pace import (
     USUAL_BATCH,
     Pace,
     measure,
+    try_once,
 )
 
 
@@ -127,3 +128,9 @@ def test_no_time_is_ever_negative(times):
 def test_it_is_measured_by_a_clock_that_goes():
     found = measure(lambda rows: sum(range(1000 * rows)))
     assert found.seconds(1) > 0
+
+
+def test_what_is_only_looked_at_runs_one_row_once():
+    machine = Machine(lambda rows: 0.001 * rows)
+    assert try_once(machine.run) == pace.UNKNOWN
+    assert machine.ran == [1]

@@ -11,6 +11,7 @@ from arena_core.application import golden, parity
 from arena_core.application.bundles import GOLDEN_FILE, MANIFEST_FILE, manifest
 from arena_core.application.filenames import shown
 from arena_core.application.models import Model
+from arena_core.application.pace import Measure, measure
 from arena_core.application.ports import BlobStore, Runtime, RuntimeLoader
 from arena_core.domain.checkpoint import Manifest, Signature
 from arena_core.domain.errors import Rejected
@@ -69,7 +70,11 @@ def load(
 
 
 def assemble(
-    runtimes: Runtimes, described: Manifest, digest: Digest, read: Read
+    runtimes: Runtimes,
+    described: Manifest,
+    digest: Digest,
+    read: Read,
+    measure: Measure = measure,
 ) -> Model:
     """Load every file of weights that `described` names.
 
@@ -80,7 +85,7 @@ def assemble(
         for name, signature in described.weights.items():
             parts[name] = runtimes.load(name, signature, read(name))
             loaded.callback(parts[name].close)
-        model = Model.of(described, parts, digest)
+        model = Model.of(described, parts, digest, measure)
         loaded.pop_all()
     return model
 

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from arena_core.application.forced_actions import Forced
 from arena_core.application.observations import Arrays
-from arena_core.application.pace import UNKNOWN, Pace, measure
+from arena_core.application.pace import UNKNOWN, Measure, Pace, measure
 from arena_core.application.policies import LoadedPolicy
 from arena_core.application.ports import Array, Runtime, Tensors
 from arena_core.domain.checkpoint import Manifest
@@ -60,7 +60,11 @@ class Model:
 
     @classmethod
     def of(
-        cls, manifest: Manifest, runtimes: Mapping[str, Runtime], digest: Digest
+        cls,
+        manifest: Manifest,
+        runtimes: Mapping[str, Runtime],
+        digest: Digest,
+        measure: Measure = measure,
     ) -> "Model":
         """Put a manifest and its weights, by file name, together."""
         decoder = manifest.decoder
@@ -74,7 +78,7 @@ class Model:
             policies,
             {agent: policies[name] for agent, name in of_agents.items()},
             None if decoder is None else runtimes[decoder.weights],
-            _pace(list(runtimes.values())),
+            _pace(list(runtimes.values()), measure),
         )
 
     @property
@@ -198,7 +202,7 @@ def _choose(
     return Acted(actions, outputs)
 
 
-def _pace(runtimes: Sequence[Runtime]) -> Pace:
+def _pace(runtimes: Sequence[Runtime], measure: Measure) -> Pace:
     """Return how long rows of zeros take.
 
     Weights that want more than 1 along an axis that is free cannot be tried.

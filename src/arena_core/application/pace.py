@@ -21,6 +21,10 @@ LONGEST_RUN_S = 0.02
 TRIES = 5
 
 
+Run = Callable[[int], Any]
+"""Runs a batch of so many rows."""
+
+
 @frozen
 class Pace:
     """A straight line through what was measured; seconds."""
@@ -35,11 +39,13 @@ class Pace:
         return self.fixed_s + rows * self.row_s
 
 
+Measure = Callable[[Run], Pace]
+
 UNKNOWN = Pace(fixed_s=1.0, row_s=0.0, most_rows=1)
 """Of a model that cannot be tried: as if it were slow."""
 
 
-def measure(run: Callable[[int], Any]) -> Pace:
+def measure(run: Run) -> Pace:
     """Measure `run(rows)` with 1, 2, 4... rows, for as long as more is worthwhile."""
     rows, taken = 1, _least(run, 1)
     one = taken
@@ -54,12 +60,18 @@ def measure(run: Callable[[int], Any]) -> Pace:
     return Pace(max(0.0, one - row_s), row_s, rows)
 
 
-def _least(run: Callable[[int], Any], rows: int) -> float:
+def try_once(run: Run) -> Pace:
+    """Run one row, of which nothing is measured: for what is only looked at."""
+    run(1)
+    return UNKNOWN
+
+
+def _least(run: Run, rows: int) -> float:
     """Return the least time of a few tries: whatever disturbs makes it longer."""
     return min(_once(run, rows) for _ in range(TRIES))
 
 
-def _once(run: Callable[[int], Any], rows: int) -> float:
+def _once(run: Run, rows: int) -> float:
     begun = time.perf_counter()
     run(rows)
     return time.perf_counter() - begun

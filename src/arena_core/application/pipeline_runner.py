@@ -73,6 +73,8 @@ class PipelineRunner:
         self._looked_at_all = _NEVER
         self._waiting: dict[StageId, _Waiting] = {}
         self._waits_for: dict[UUID, StageId] = {}
+        self._due: dict[StageId, datetime] = {}
+        """Those that wait for a moment: most wait for news only."""
         self._news: set[StageId] = set()
         """Of which something may follow now."""
         self._overtaken: set[StageId] = set()
@@ -102,7 +104,7 @@ class PipelineRunner:
     def look_again_s(self) -> float:
         """Return after how long to look again though the log is quiet."""
         now = self._core.clock()
-        due = [w.due for w in list(self._waiting.values()) if w.due is not None]
+        due = list(self._due.values())
         left_s = min(((at - now).total_seconds() for at in due), default=LOOK_AGAIN_S)
         return min(max(left_s, SHORTEST_PAUSE_S), LOOK_AGAIN_S)
 
@@ -120,11 +122,7 @@ class PipelineRunner:
         for recorded in pages(self._core.store, after=self._position, up_to=head):
             self._hear(recorded)
             self._position = recorded.position
-        self._news.update(
-            stage_id
-            for stage_id, waiting in self._waiting.items()
-            if waiting.due is not None and waiting.due <= now
-        )
+        self._news.update(s for s, due in self._due.items() if due <= now)
 
     def _look_at_all(self, head: int) -> None:
         """Find all stages at work; afterwards the log tells which come and go."""
@@ -143,8 +141,11 @@ class PipelineRunner:
         self._waiting[stage_id] = waiting
         if waiting.stream is not None:
             self._waits_for[waiting.stream] = stage_id
+        if waiting.due is not None:
+            self._due[stage_id] = waiting.due
 
     def _forget(self, stage_id: StageId) -> None:
+        self._due.pop(stage_id, None)
         before = self._waiting.pop(stage_id, None)
         if before is not None and before.stream is not None:
             self._waits_for.pop(before.stream, None)

@@ -19,6 +19,7 @@ from arena_core.adapters.confined.confinement import Limits
 from arena_core.adapters.confined.messages import Ended, Failed
 from arena_core.application import bundles
 from arena_core.application.loading import Runtimes, assemble
+from arena_core.application.pace import try_once
 from arena_core.application.ports import Device
 from arena_core.domain.checkpoint import Manifest
 from arena_core.domain.errors import Rejected, Unavailable
@@ -34,7 +35,8 @@ PATIENCE_S = 10.0
 
 def inspect(runtimes: Runtimes, bundle: Path, manifest: Manifest) -> None:
     """Load the weights in this process, as the port `Inspection` says."""
-    assemble(runtimes, manifest, NOBODY, partial(bundles.weights, bundle)).close()
+    read = partial(bundles.weights, bundle)
+    assemble(runtimes, manifest, NOBODY, read, try_once).close()
 
 
 @frozen

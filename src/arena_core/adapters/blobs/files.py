@@ -98,6 +98,7 @@ class FileBlobStore:
                 # Whoever renamed it may have died before this.
                 disk.sync_folder(place.parent)
                 return
+            _sync(staging)
             staging.rename(place)
             try:
                 disk.sync_folder(place.parent)
@@ -128,35 +129,45 @@ class FileBlobStore:
 
 
 def _stage(files: Mapping[str, Path], staging: Path) -> Digest:
-    """Copy `files` and their listing into `staging`, durably."""
+    """Copy `files` and their listing into `staging`."""
     target = staging / "files"
-    folders = {staging, target}
     staging.mkdir(mode=0o700)
     target.mkdir(mode=0o700)
     entries: dict[str, Entry] = {}
     for name, source in files.items():
         copy = target / name
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folders |= {p for p in copy.parents if p.is_relative_to(target)}
         entries[name] = _copy(name, source, copy)
     listing = Listing(entries)
     with disk.new_file(staging / "listing") as descriptor:
         disk.write_all(descriptor, encode_listing(listing))
-        os.fsync(descriptor)
-    for folder in folders:
-        disk.sync_folder(folder)
     return listing.digest
 
 
+def _sync(staging: Path) -> None:
+    """Make all of it survive a power cut.
+
+    Not before it is known to be needed: the bundle may be there already.
+    """
+    for folder, _, names in os.walk(staging, onerror=_refuse):
+        for name in names:
+            with disk.opened(Path(folder, name), disk.FILE) as descriptor:
+                os.fsync(descriptor)
+        disk.sync_folder(Path(folder))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
 def _copy(name: str, source: Path, target: Path) -> Entry:
-    """Copy one file, durably; the entry is that of the bytes that were written."""
+    """Copy one file; the entry is that of the bytes that were written."""
     size, digest = 0, sha256()
     with disk.new_file(target) as descriptor:
         for chunk in _chunks(name, source):
             disk.write_all(descriptor, chunk)
             digest.update(chunk)
             size += len(chunk)
-        os.fsync(descriptor)
     return Entry(size, digest.hexdigest())
 
 
