@@ -61,7 +61,7 @@ def test_a_bundle_that_cannot_be_loaded_is_refused_as_it_would_be_here(tmp_path)
     assert caught.value.field == "weights"
 
 
-def test_weights_are_tried_with_one_row_and_not_measured(tmp_path, monkeypatch):
+def test_weights_that_are_only_looked_at_are_not_measured(tmp_path, monkeypatch):
     folder, ran = written.cartpole(tmp_path / "bundle"), []
     run = OnnxRuntime.run
 
@@ -72,7 +72,7 @@ def test_weights_are_tried_with_one_row_and_not_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(OnnxRuntime, "run", watched)
     loaders = Runtimes({".onnx": OnnxLoader(Device.CPU)})
     inspection.inspect(loaders, folder, bundles.check(folder))
-    assert ran == [1]
+    assert max(ran) <= 2, "a loader tries two rows; a measurement tries many"
 
 
 def test_weights_that_compute_for_ever_while_they_are_loaded_are_given_up(tmp_path):

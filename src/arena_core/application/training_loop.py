@@ -11,7 +11,7 @@ A training with which it cannot go on waits for longer and longer, and is shown.
 
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -140,14 +140,23 @@ class TrainingLoop:
         """Yield what may begin now: organisations take turns, whoever came first."""
         rows = self._open.rows.values()
         held = Counter(r.organisation for r in rows if _training(r).claim is not None)
-        waiting = [
-            row for row in rows if _training(row).claim is None and not self._rests(row)
-        ]
-        while waiting and held.total() < self._most and not self._stopping.is_set():
-            row = min(waiting, key=lambda r: _turn(r, held))
-            waiting.remove(row)
-            held[row.organisation] += 1
-            yield row
+        if held.total() >= self._most:
+            return
+        queues = self._queues()
+        while queues and held.total() < self._most and not self._stopping.is_set():
+            turn = min(queues, key=lambda o: (held[o], queues[o][0].position))
+            held[turn] += 1
+            yield queues[turn].popleft()
+            if not queues[turn]:
+                del queues[turn]
+
+    def _queues(self) -> dict[OrganisationId, deque[Row]]:
+        """Return what waits, of each organisation in the order in which it came."""
+        queues: dict[OrganisationId, deque[Row]] = {}
+        for row in sorted(self._open.rows.values(), key=lambda row: row.position):
+            if _training(row).claim is None and not self._rests(row):
+                queues.setdefault(row.organisation, deque()).append(row)
+        return queues
 
     # --- one training --------------------------------------------------------------
 
@@ -262,10 +271,6 @@ class TrainingLoop:
 def _training(row: Row) -> Training:
     training: Training = row.state.training
     return training
-
-
-def _turn(row: Row, held: Counter[OrganisationId]) -> tuple[int, int]:
-    return held[row.organisation], row.position
 
 
 def _doom(training: Training) -> str | None:
