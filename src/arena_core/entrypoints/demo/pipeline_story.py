@@ -4,8 +4,6 @@ A classifier is trained, then a policy over its latent space, then that answers 
 HTTP.  After that the first stage is run again, and a training is killed on the way.
 """
 
-import os
-import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,13 +14,13 @@ import numpy as np
 from attrs import define, frozen
 from rich.console import Console
 
-from arena_core.adapters.trainers import process_tree, run_records
 from arena_core.application.experiments import dataset
 from arena_core.application.pipeline_views import PipelineView, StageView
 from arena_core.application.resources import EventView
 from arena_core.domain.ids import AgentId, Digest, deployment_of
 from arena_core.domain.stage_run import Status
 from arena_core.entrypoints.cli.output import print_table
+from arena_core.entrypoints.demo.killer import Killer
 from arena_core.entrypoints.demo.pipeline_tree import tree, watch
 from arena_core.entrypoints.http.server import Server, listen
 from arena_core.entrypoints.library import Arena
@@ -193,7 +191,7 @@ class Story:
         second = _at(pipeline, 2)
         self._say("Kill", "the training of the second stage, once it has a checkpoint")
         self.arena.pipelines.trigger(pipeline.id, second.id)
-        killer = _Killer(self.arena, self.settings, _bound(second))
+        killer = Killer(self.arena, self.settings, _bound(second), CHECKPOINT_EVERY)
         ended = watch(self.arena, self.console, pipeline.id, killer.look)
         if not killer.has_killed or _at(ended, 2).status is not Status.FAILED:
             raise AssertionError("it must have been killed on the way, and failed")
@@ -237,37 +235,6 @@ class Story:
 
     def _say(self, word: str, text: str) -> None:
         self.console.print(f"[bold]{word:<8}[/bold] {text}", soft_wrap=True)
-
-
-@define
-class _Killer:
-    """Kills a training with SIGKILL, as a machine without memory does.
-
-    Once: as soon as it has left a checkpoint to go on from.
-    """
-
-    arena: Arena
-    settings: Settings
-    experiment_id: UUID
-    has_killed: bool = False
-
-    def look(self, pipeline: PipelineView) -> None:
-        del pipeline
-        training = self.arena.experiments.get(self.experiment_id).training
-        # What comes behind a checkpoint is only told once that has been written.
-        if training and (training.step or 0) > CHECKPOINT_EVERY:
-            self._kill(training.run_id)
-
-    def _kill(self, run_id: UUID) -> None:
-        folder = self.settings.runs_folder
-        record = folder and run_records.read(folder / str(run_id) / run_records.PROCESS)
-        if self.has_killed or not record:
-            return
-        found = process_tree.process(record["pid"])
-        # The number alone may be that of another process by now.
-        if found is not None and found.started == record["started"]:
-            os.kill(record["pid"], signal.SIGKILL)
-            self.has_killed = True
 
 
 def _at(pipeline: PipelineView, position: int) -> StageView:
