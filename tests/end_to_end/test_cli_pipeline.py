@@ -45,6 +45,13 @@ def statuses(typed):
     return [stage["status"] for stage in shown(typed)["stages"]]
 
 
+def untimed(told):
+    """Return the lines without the times that they begin with."""
+    lines = told.splitlines()
+    assert all(re.match(r"\S{10} \S{8}Z  ", line) for line in lines)
+    return [line.split("  ", 1)[1] for line in lines]
+
+
 # --- structure -----------------------------------------------------------------------
 
 
@@ -213,7 +220,7 @@ def test_from_an_empty_store_to_an_agent_that_plays(chain, tmp_path):
     chain.said("pipeline", "stage", "add", "chain", "--deployment", "--trigger", "auto")
     ended = chain.run("pipeline", "trigger", "chain", 1, "--wait")
     assert "this command does the work" in ended.stderr
-    lines = ended.stdout.splitlines()
+    lines = untimed(ended.stdout)
     assert re.match("1 first: (Pending|Running)", lines[0])
     assert lines[-1].startswith("3 Deployment: Succeeded; serves ")
     assert statuses(chain) == ["Succeeded"] * 3
@@ -330,7 +337,7 @@ def test_a_terminal_shows_the_tree_anew_until_all_has_ended(chain):
 @pytest.mark.slow
 def test_what_was_never_run_is_told_instead_of_nothing(chain):
     told = chain.run("pipeline", "watch", "chain").stdout
-    assert told.splitlines() == ["1 first: NotStarted", "2 second: NotStarted"]
+    assert untimed(told) == ["1 first: NotStarted", "2 second: NotStarted"]
 
 
 def test_who_has_triggered_without_a_server_is_told_what_does_it(chain):
@@ -348,7 +355,7 @@ def test_ctrl_c_ends_the_watching_and_another_one_goes_on_where_it_was(chain):
     assert statuses(chain)[0] == "Running"
     chain.hold.unlink()
     watched = chain.run("pipeline", "watch", "chain", "--serve")
-    assert watched.stdout.splitlines()[0].startswith("1 first: Running")
+    assert untimed(watched.stdout)[0].startswith("1 first: Running")
     assert statuses(chain) == ["Succeeded", "Succeeded"]
     log = chain.said("experiment", "log", "first")
     assert log.count("begins at 0") == 1
@@ -368,6 +375,5 @@ def test_what_nobody_works_at_is_said_to_wait_for_a_server(chain):
     assert asked.stdout == "1 first: Pending\n"
     assert "start one on this store with arena-core serve" in asked.stderr
     assert chain.said("pipeline", "stop", "chain", 1) == "1 first: Stopped\n"
-    assert chain.run("pipeline", "watch", "chain", status=1).stdout.startswith(
-        "1 first: Stopped"
-    )
+    watched = chain.run("pipeline", "watch", "chain", status=1).stdout
+    assert untimed(watched)[0].startswith("1 first: Stopped")

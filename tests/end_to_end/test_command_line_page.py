@@ -45,7 +45,9 @@ def test_the_page_leads_from_an_empty_store_to_an_agent_that_plays(tmp_path):
         check=False,
     )
     assert ran.returncode == 0, (ran.stdout, ran.stderr)
-    assert re.search(r"^3 pole: Succeeded; serves \w{12}", ran.stdout, re.MULTILINE)
+    assert re.search(
+        r"^\S+ \S+Z  3 pole: Succeeded; serves \w{12}", ran.stdout, re.MULTILINE
+    )
     assert "pole" in ran.stdout.split("MEAN RETURN")[1]
     (shown,) = TOML.findall(page())
     assert tomllib.loads((tmp_path / "cartpole.toml").read_text()) == tomllib.loads(

@@ -1,27 +1,27 @@
 """Watching a pipeline: drawn anew on a terminal, told in lines, or as JSON."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
 import click
-from attrs import define, field
-from rich.console import Console
-from rich.live import Live
+from attrs import define, field, frozen
 
 from arena_core.application.pipeline_views import PipelineView, StageView
 from arena_core.application.pipelines import is_at_work
-from arena_core.domain.stage_run import RETRIABLE
+from arena_core.domain.stage_run import AT_WORK, RETRIABLE
+from arena_core.entrypoints.cli import screen
 from arena_core.entrypoints.cli.following import detachable, looks
 from arena_core.entrypoints.cli.options import operator
-from arena_core.entrypoints.cli.output import print_json_lines
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.pipeline_tree import trainings_of, tree
-from arena_core.entrypoints.stage_words import name_of, note, stale
-from arena_core.entrypoints.training_progress import Progress
+from arena_core.entrypoints.stage_words import name_of, note, stale, time_of
+from arena_core.entrypoints.training_progress import Progress, words
 
 __all__ = ["is_at_work", "watched"]
+SAID_AGAIN_S = 10.0
+"""How often it is told how far a training is where nothing is drawn anew."""
 GOES_ON = (
     "The pipeline goes on as soon as a server runs on its store, and what trains goes "
     "on by itself. Watch it with arena-core pipeline watch, end it with arena-core "
@@ -31,17 +31,17 @@ GOES_ON = (
 
 def watched(arena: Arena, pipeline_id: UUID, *, as_json: bool = False) -> bool:
     """Show the pipeline until nothing of it is at work; return whether that is well."""
-    use, screen = operator(arena), Screen(as_json)
+    use, shown = operator(arena), Screen(as_json)
 
     def look() -> PipelineView | None:
         found = use.pipelines.get(pipeline_id)
         return found if is_at_work(found) else None
 
-    with detachable(GOES_ON), screen.drawn():
+    with detachable(GOES_ON), shown.drawn():
         for view in looks(arena, look):
-            screen.show(view, trainings_of(use, view))
+            shown.show(view, trainings_of(use, view))
     ended = use.pipelines.get(pipeline_id)
-    screen.end(ended)
+    shown.end(ended)
     return is_well(ended)
 
 
@@ -58,23 +58,17 @@ def is_well(view: PipelineView) -> bool:
     return status not in RETRIABLE
 
 
-@define
-class Screen:
-    as_json: bool = False
-    _console: Console = field(factory=lambda: Console(highlight=False))
-    _live: Live | None = None
-    _told: dict[UUID, object] = field(factory=dict)
+@frozen
+class _Told:
+    """What was told of a stage, and when."""
 
-    @contextmanager
-    def drawn(self) -> Iterator[None]:
-        """Draw while this lasts, if somebody looks."""
-        if self.as_json or not self._console.is_terminal:
-            yield
-            return
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
-            self._live = live
-            yield
-        self._live = None
+    essence: object
+    at_s: float
+
+
+@define
+class Screen(screen.Screen):
+    _told: dict[UUID, _Told] = field(factory=dict)
 
     def show(self, view: PipelineView, trainings: Mapping[UUID, Progress]) -> None:
         if self._live is not None:
@@ -83,7 +77,7 @@ class Screen:
         elif self.as_json:
             self._json(view)
         else:
-            self._lines(view)
+            self._lines(view, trainings)
 
     def end(self, view: PipelineView) -> None:
         if self.as_json:
@@ -92,23 +86,25 @@ class Screen:
             self._console.print(tree(view, {}, datetime.now(UTC)))
         elif all(stage.run is None for stage in view.stages):
             for stage in view.stages:
-                click.echo(_line(stage))
+                click.echo(_line(stage, None))
         else:
-            self._lines(view)
+            self._lines(view, {})
 
-    def _json(self, view: PipelineView) -> None:
-        if self._told.get(view.id) != view:
-            print_json_lines([view])
-        self._told[view.id] = view
+    def _lines(self, view: PipelineView, trainings: Mapping[UUID, Progress]) -> None:
+        """Tell each stage of which something else is to be told than before.
 
-    def _lines(self, view: PipelineView) -> None:
-        """Tell each stage of which something else is to be told than before."""
+        How far a training is changes all the time: that is told now and then.
+        """
         for stage in view.stages:
-            is_new = stage.id not in self._told
-            told, before = _essence(stage), self._told.get(stage.id)
-            self._told[stage.id] = told
-            if told != before and not (is_new and stage.run is None):
-                click.echo(_line(stage))
+            essence, now_s = _essence(stage), time.monotonic()
+            before, training = self._told.get(stage.id), trainings.get(stage.id)
+            if before is not None and before.essence == essence:
+                is_due = now_s - before.at_s >= SAID_AGAIN_S
+                if training is None or not is_due:
+                    continue
+            self._told[stage.id] = _Told(essence, now_s)
+            if before is not None or stage.run is not None:
+                click.echo(_line(stage, training))
 
 
 def _essence(stage: StageView) -> object:
@@ -118,8 +114,9 @@ def _essence(stage: StageView) -> object:
     return stage.status, stage.stale, at
 
 
-def _line(stage: StageView) -> str:
-    said = note(stage, datetime.now(UTC))
+def _line(stage: StageView, training: Progress | None) -> str:
+    now = datetime.now(UTC)
+    done = [] if training is None or stage.status not in AT_WORK else words(training)
     causes = [f"stale: {stale(cause)}" for cause in stage.stale_because]
-    head = f"{stage.position} {name_of(stage)}: {stage.status.value}"
-    return "; ".join(filter(None, [head, said, *causes]))
+    head = f"{time_of(now)}  {stage.position} {name_of(stage)}: {stage.status.value}"
+    return "; ".join(filter(None, [head, ", ".join(done), note(stage, now), *causes]))

@@ -1,15 +1,12 @@
 """Where a training is shown: drawn anew on a terminal, told in lines, or as JSON."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
-from attrs import define, field
-from rich.console import Console
-from rich.live import Live
+from attrs import define
 
-from arena_core.entrypoints.cli.output import print_json_lines
+from arena_core.entrypoints.cli import screen
 from arena_core.entrypoints.training_progress import Progress, line, words
 
 SAID_AGAIN_S = 10.0
@@ -17,26 +14,12 @@ SAID_AGAIN_S = 10.0
 
 
 @define
-class Screen:
+class Screen(screen.Screen):
     """`follows`: whether what the training prints is shown, and its progress less."""
 
-    as_json: bool = False
     follows: bool = False
-    _console: Console = field(factory=lambda: Console(highlight=False))
-    _live: Live | None = None
     _told: object = None
     _told_at: float = 0.0
-
-    @contextmanager
-    def drawn(self) -> Iterator[None]:
-        """Draw while this lasts, if somebody looks."""
-        if self.as_json or not self._console.is_terminal:
-            yield
-            return
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
-            self._live = live
-            yield
-        self._live = None
 
     def lines(self, printed: Sequence[str]) -> None:
         for each in printed:
@@ -47,20 +30,15 @@ class Screen:
         if self._live is not None:
             self._live.update(line(progress), refresh=True)
         elif self.as_json:
-            self._json(progress)
+            self._json(progress.view)
         elif not self.follows:
             self._plain(progress)
 
     def end(self, progress: Progress) -> None:
         if self.as_json:
-            self._json(progress)
+            self._json(progress.view)
         else:
             self._console.print(line(progress), soft_wrap=True)
-
-    def _json(self, progress: Progress) -> None:
-        if progress.view != self._told:
-            print_json_lines([progress.view])
-        self._told = progress.view
 
     def _plain(self, progress: Progress) -> None:
         """Tell each new status, and from time to time how far it is."""
