@@ -17,7 +17,7 @@ from arena_core.application.ports import Context, Row
 from arena_core.application.session import Core
 from arena_core.application.trainer import Found, RunState, Sighting
 from arena_core.application.training_orders import bundles_of, laying_out, order_of
-from arena_core.application.trust import REFUSAL, is_allowed
+from arena_core.application.trust import REFUSAL, may_begin
 from arena_core.domain import experiment
 from arena_core.domain.errors import Corrupt, NotFound, Rejected
 from arena_core.domain.experiment import Experiment, Status
@@ -95,7 +95,7 @@ class Conducting:
             self._conclude(Sighting(RunState.ENDED, stopped=True))
         elif self._state.status is not Status.PENDING:
             self._fail(VANISHED)
-        elif not is_allowed(self._core, self._asked.actor, self._state.setup):
+        elif not may_begin(self._core, self._state, self._asked.actor):
             self._fail(REFUSAL)
         else:
             self._start()
