@@ -212,6 +212,38 @@ def test_a_file_with_a_slip_in_it_is_refused_and_the_slip_named(
     assert said in told
 
 
+def test_the_audit_shows_the_life_of_a_pipeline_and_of_each_stage(chain):
+    chain.said("pipeline", "trigger", "chain", 1, "--reason", "let it run")
+
+    def names(*words):
+        printed = chain.said("audit", "show", *words, "--json")
+        return [json.loads(line)["name"] for line in printed.splitlines()]
+
+    made = ["pipeline.created", "pipeline.stage_inserted", "pipeline.stage_inserted"]
+    of_pipeline = names("chain")
+    assert [n for n in of_pipeline if n.startswith("pipeline.")] == made
+    assert names("chain", "first") == [n for n in of_pipeline if n.startswith("stage.")]
+    assert names("chain", 1) == names(shown(chain)["stages"][0]["id"])
+    assert "stage.triggered" in names("chain", 1)
+    assert "let it run" in chain.said("audit", "show", "chain", 1)
+    assert names("first")[0] == "experiment.drafted"
+    assert names("lab") == ["project.created"]
+
+
+def test_the_audit_tells_namesakes_apart_and_finds_what_was_deleted(chain):
+    chain.said("pipeline", "create", "first", "--project", "lab")
+    told = chain.said("audit", "show", "first", status=1)
+    assert re.search(r"experiment \S{36}; pipeline \S{36}\. Name one", told)
+    gone = shown(chain, "first")["id"]
+    chain.said("pipeline", "delete", "first", "--yes")
+    assert "pipeline.deleted" in chain.said("audit", "show", gone)
+    assert "found by its id" in chain.said("audit", "show", "nobody", status=1)
+    unknown = "11111111-1111-4111-8111-111111111111"
+    assert "nothing with this id" in chain.said("audit", "show", unknown, status=1)
+    assert "no stage 9" in chain.said("audit", "show", "chain", 9, status=1)
+    assert "never run" in chain.said("audit", "show", "chain", 2, status=1)
+
+
 # --- runs ----------------------------------------------------------------------------
 
 

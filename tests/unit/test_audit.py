@@ -2,11 +2,14 @@
 
 import contextlib
 import sqlite3
+from uuid import UUID
 
 import pytest
 
 from arena_core.domain.errors import NotFound, Rejected
-from unit.scenes import ANN, MANAGER, STRANGER, Scene
+from arena_core.domain.ids import OrganisationId
+from arena_core.domain.values import Caller, Role
+from unit.scenes import ANN, CARTPOLE, MANAGER, STRANGER, Scene
 
 
 @pytest.fixture
@@ -49,8 +52,58 @@ def test_a_timeline_holds_agent_and_deployment_in_their_order(scene):
     ]  # fmt: skip
 
 
-def test_a_timeline_of_nothing_or_of_another_thing_is_not_found(scene):
+def test_a_timeline_of_a_pipeline_holds_what_its_stages_did_also_removed_ones(scene):
+    arena, use = scene.arena, scene.arena.pipelines
+    project = arena.projects.create("lab", kind="advanced").id
+    line = use.create(project, name="line").id
+    for name in ("one", "two"):
+        draft = arena.experiments.create(
+            project, name=name, algorithm="PPO", source=CARTPOLE,
+            recipe="command", config={"argv": ["true"]},
+        )  # fmt: skip
+        use.insert_stage(line, type="experiment", experiment_id=draft.id)
+    one, _ = use.get(line).stages
+    use.trigger(line, one.id)
+    use.stop(line, one.id)
+    use.remove_stage(line, one.id)
+    copy = use.duplicate(line)
+    (copied,) = copy.stages
+    use.trigger(copy.id, copied.id)
+    timeline = scene.use.audit.timeline
+    assert {e.stream for e in timeline(line)} == {line, one.id}
+    assert {e.stream for e in timeline(copy.id)} == {copy.id, copied.id}
+    assert {e.stream for e in timeline(one.id)} == {one.id}
+    positions = [e.position for e in timeline(line)]
+    assert positions == sorted(set(positions))
+    use.delete(line)
+    assert timeline(line)[-1].name == "pipeline.deleted"
+
+
+def test_a_timeline_of_the_past_ends_there_for_the_parts_too(scene):
+    agent = scene.live(scene.agent())
+    whole = scene.use.audit.timeline(agent.id)
+    seen = whole[2].position
+    assert scene.arena.at(seen).audit.timeline(agent.id) == whole[:3]
+
+
+def test_anything_has_a_timeline_by_its_id(scene):
+    agent = scene.live(scene.agent())
+    for stream in (agent.experiment_id, agent.project_id, agent.deployment.id):
+        assert {e.stream for e in scene.use.audit.timeline(stream)} == {stream}
+
+
+def test_a_timeline_shows_nothing_that_the_log_would_not(scene):
+    token = scene.arena.tokens.issue(name="t", user="tom").view.id
+    viewer = Caller(OrganisationId("default"), ANN.actor, Role.VIEWER)
+    assert scene.arena.on_behalf_of(MANAGER).audit.timeline(token)
+    with pytest.raises(NotFound):
+        scene.arena.on_behalf_of(viewer).audit.timeline(token)
+
+
+def test_a_timeline_of_nothing_is_not_found(scene):
     agent = scene.agent()
+    with pytest.raises(NotFound):
+        scene.use.audit.timeline(UUID(int=5))
     with pytest.raises(NotFound):
         scene.arena.at(1).audit.timeline(agent.id)
     with pytest.raises(NotFound):

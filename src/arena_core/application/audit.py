@@ -41,6 +41,7 @@ from arena_core.domain.checkpoint_import import ImportRequested
 from arena_core.domain.errors import Corrupt, NotFound
 from arena_core.domain.experiment import CheckpointWritten
 from arena_core.domain.ids import AgentId, Digest, deployment_of
+from arena_core.domain.pipeline_events import PipelineDuplicated, StageInserted
 from arena_core.domain.swap import SwapRequested
 from arena_core.domain.values import Role
 
@@ -113,19 +114,19 @@ class Audit:
         history = store.read(stream, up_to=up_to)
         return (recorded for recorded in history if recorded.position > after)
 
-    def timeline(self, agent_id: UUID) -> Sequence[EventView]:
-        """Return all events of an agent and of its deployment, in their order."""
-        streams = (agent_id, deployment_of(AgentId(agent_id)))
-        read = self.session.core.store.read
-        events = [
-            recorded
-            for stream in streams
-            for recorded in read(stream, up_to=self.session.as_of)
-            if self._is_ours(recorded)
-        ]
-        if not events or not isinstance(events[0].event, CheckpointFrozen):
-            raise NotFound("There is no such agent.")
-        return [event_view(r) for r in sorted(events, key=lambda r: r.position)]
+    def timeline(self, about: UUID) -> Sequence[EventView]:
+        """Return all events of what has this id, and of its parts, in their order.
+
+        Parts are the deployment of an agent, and the stages of a pipeline, those that
+        were removed too.  What was deleted has its events still.  Raises `NotFound`.
+        """
+        own = list(self._visible(0, about))
+        if not own:
+            raise NotFound("There is nothing with this id in the log.")
+        parts = {part for recorded in own for part in _parts(recorded)}
+        of_parts = (recorded for part in parts for recorded in self._visible(0, part))
+        events = sorted([*own, *of_parts], key=lambda recorded: recorded.position)
+        return [event_view(recorded) for recorded in events]
 
     def replay(self, at: int | str | datetime | None = None) -> Replayed:
         """Return the state of everything at a position or time; None: at the session's.
@@ -189,6 +190,19 @@ class Audit:
 
     def _is_ours(self, recorded: Recorded) -> bool:
         return recorded.context.organisation == self.session.caller.organisation
+
+
+def _parts(recorded: Recorded) -> Sequence[UUID]:
+    """Return what an event says is a part of that of which it tells."""
+    match recorded.event:
+        case CheckpointFrozen():
+            return [deployment_of(AgentId(recorded.stream))]
+        case StageInserted(stage_id=stage_id):
+            return [stage_id]
+        case PipelineDuplicated(stages=stages):
+            return [planned.id for planned in stages]
+        case _:
+            return []
 
 
 def _named_digest(recorded: Recorded) -> Digest | None:

@@ -5,17 +5,20 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from uuid import UUID
 
 import click
 
+from arena_core.application.pipeline_views import PipelineView
 from arena_core.application.resources import EventView
+from arena_core.domain.errors import NotFound
 from arena_core.entrypoints.cli.changes import told
-from arena_core.entrypoints.cli.options import (
-    administration,
-    find_agent,
-    operator,
-    store_options,
+from arena_core.entrypoints.cli.lookups import (
+    find_in_log,
+    find_pipeline,
+    find_stage,
 )
+from arena_core.entrypoints.cli.options import administration, operator, store_options
 from arena_core.entrypoints.cli.output import (
     print_json,
     print_json_lines,
@@ -71,18 +74,49 @@ def _print_as_they_come(events: Iterable[EventView], *, as_json: bool) -> None:
 
 
 @audit.command()
-@click.argument("agent")
+@click.argument("what")
+@click.argument("stage", required=False)
 @json_option
 @store_options
-def show(agent: str, as_json: bool, store: str | None, blobs: Path | None) -> None:
-    """Print the whole life of one AGENT (its name or its id) and its deployment."""
+def show(
+    what: str,
+    stage: str | None,
+    as_json: bool,
+    store: str | None,
+    blobs: Path | None,
+) -> None:
+    """Print the whole life of one thing, oldest first: who did what to it, and why.
+
+    WHAT is the name of an agent, an experiment, a pipeline or a project, or the id of
+    anything, of what was deleted too.  An agent comes with its deployment, a pipeline
+    with its stages.  STAGE is one of a pipeline: its position, its id or its name.
+
+    \b
+    arena-core audit show balancer
+    arena-core audit show cartpole 2
+    """  # noqa: D301 -- click wants the character itself, not two that look like it
     with administration(store, blobs) as arena:
         use = operator(arena)
-        events = use.audit.timeline(find_agent(use, agent).id)
+        if stage is None:
+            about = find_in_log(use, what)
+        else:
+            about = _stage_that_has_run(find_pipeline(use, what), stage)
+        events = use.audit.timeline(about)
         if as_json:
             print_json_lines(events)
         else:
             print_table(COLUMNS, map(event_row, events))
+
+
+def _stage_that_has_run(pipeline: PipelineView, which: str) -> UUID:
+    """Return the id of a stage.  Raises `NotFound` if the log has nothing of it."""
+    found = find_stage(pipeline, which)
+    if found.run is None:
+        raise NotFound(
+            f"Stage {found.position} was never run. How it was set up is told with the "
+            "pipeline: leave the stage out."
+        )
+    return found.id
 
 
 @audit.command()

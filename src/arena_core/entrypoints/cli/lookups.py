@@ -83,6 +83,35 @@ def find_stage(pipeline: PipelineView, which: str) -> StageView:
     return only(fitting, "stage", which, lambda it: f"position {it.position}")
 
 
+def find_in_log(use: UseCases, name_or_id: str) -> UUID:
+    """Return the id of whatever is meant: an id, also of what was deleted, or a name.
+
+    Raises `NotFound`, or `Ambiguous` with all that have the name.
+    """
+    if (its_id := as_id(name_or_id)) is not None:
+        return its_id
+    name = name_or_id.strip()
+    named = {
+        "agent": use.agents.list(name=name),
+        "experiment": use.experiments.list(name=name),
+        "pipeline": use.pipelines.list(name=name),
+        "project": use.projects.list(name=name),
+    }
+    fitting = [(kind, view.id) for kind, views in named.items() for view in views]
+    if not fitting:
+        raise NotFound(
+            f"No agent, experiment, pipeline or project is called {shown(name)}. What "
+            "was deleted, and a deployment or a stage, is found by its id."
+        )
+    if len(fitting) > 1:
+        each = "; ".join(f"{kind} {its_id}" for kind, its_id in fitting)
+        raise Ambiguous(
+            f"{len(fitting)} things are called {shown(name)}: {each}. Name one of "
+            "these ids instead."
+        )
+    return fitting[0][1]
+
+
 def checkpoint_choice(text: str) -> CheckpointChoice:
     """Return the checkpoint that an option names.  Raises `Rejected`."""
     if text == "best":
