@@ -329,6 +329,37 @@ def test_what_answers_goes_on_answering_when_a_swap_is_stopped(works):
     assert works.worker.serves(agent)
 
 
+def test_a_stage_is_stopping_until_its_swap_has_ended_and_a_rollback_takes_it_back(
+    works,
+):
+    first, agent = deployed(works)
+    before = works.use.agents.get(agent.id).deployment.digest
+    works.trigger()
+    works.succeed(first)
+    works.stop(2)
+    assert works.statuses() == ["Succeeded", "Stopping"]
+    loading = works.use.agents.get(agent.id).deployment
+    assert (loading.swap.phase.value, loading.digest) == ("loading", before)
+    works.connect()
+    assert works.use.agents.get(agent.id).deployment.digest != before
+    works.use.agents.rollback(agent.id)
+    works.connect()
+    assert works.use.agents.get(agent.id).deployment.digest == before
+    assert works.worker.serves(agent)
+
+
+def test_a_disconnect_gives_up_the_swap_of_a_stage_that_is_stopping(works):
+    first, agent = deployed(works)
+    before = works.use.agents.get(agent.id).deployment.digest
+    works.trigger()
+    works.succeed(first)
+    works.stop(2)
+    works.use.agents.disconnect(agent.id)
+    works.go_on()
+    assert works.statuses() == ["Succeeded", "Stopped"]
+    assert works.use.agents.get(agent.id).deployment.digest == before
+
+
 def test_a_swap_that_fails_fails_its_stage_and_the_old_weights_answer(works):
     first, agent = deployed(works)
     works.trigger()

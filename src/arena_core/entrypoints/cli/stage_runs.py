@@ -92,7 +92,12 @@ def stop(
     store: str | None,
     blobs: Path | None,
 ) -> None:
-    """Stop a stage that is at work."""
+    """Stop a stage that is at work.
+
+    A training writes a last checkpoint if it can, and ends.  An agent that is being
+    connected is disconnected.  One that answers already, and is only given another
+    checkpoint, goes on to that one: arena-core agent rollback takes it back.
+    """
     with administration(store, blobs) as arena:
         _order(arena, pipeline, which, lambda use: use.pipelines.stop, reason)
 
