@@ -3,6 +3,7 @@
 They are programs, so the server is told to allow those.
 """
 
+import json
 import os
 import signal
 import sys
@@ -160,6 +161,21 @@ def test_what_goes_wrong_is_told_and_leaves_nothing_running(place, kind):
         eventually(lambda: not at_work(place), what="nothing is left running")
         assert client.ask("GET", "/readyz").status == 200
         assert server.stderr.read_text() == ""
+
+
+def test_a_training_whose_watcher_is_killed_fails_and_leaves_nothing_running(place):
+    script = 'echo begun; (setsid sleep 1000 &); echo > "$0/began"; sleep 1000'
+    with serving(place, environ=ALLOWED) as server:
+        client = server.client()
+        one = an_experiment(client, place, script)
+        client.post(f"{one}/train", {})
+        eventually((place.folder / "began").exists, what="it runs")
+        (started,) = Path(f"{place.store}.runs").glob("*/started.json")
+        os.kill(json.loads(started.read_text())["shim"][0], signal.SIGKILL)
+        done = eventually(lambda: ended(client, one), what="it has ended", timeout_s=10)
+        assert done["status"] == "Failed"
+        assert "killed together with what watched it" in done["reason"]
+        eventually(lambda: not at_work(place), what="nothing is left running")
 
 
 def test_a_training_sees_no_secret_of_the_server(place):

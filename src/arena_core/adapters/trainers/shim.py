@@ -18,6 +18,7 @@ from typing import Any
 
 from arena_core.adapters.trainers import process_tree, run_records
 from arena_core.adapters.trainers.shim_child import Child, adopt_orphans, start
+from arena_core.adapters.trainers.shim_family import Family
 from arena_core.adapters.trainers.shim_limits import Log, Usage
 
 BEGUN, FULL, FAILED = b"begun", b"full", b"failed"
@@ -91,6 +92,7 @@ class _Watch:
         self._limits = program["limits"]
         self._log = Log(folder, self._limits["log_bytes"])
         self._usage = Usage(folder / run_records.WORK, self._limits)
+        self._family = Family(folder)
         self._ending: dict[str, Any] = {}
         self._kill_at = float("inf")
         self._looked_at = 0.0
@@ -135,6 +137,7 @@ class _Watch:
 
     def _look(self, child: Child) -> None:
         """Do what is asked for by now, or is due."""
+        self._family.look()
         if (self._folder / run_records.STOP).exists() and "stopped" not in self._ending:
             self._ending["stopped"] = True
             self._kill_at = time.monotonic() + self._limits["grace_s"]
