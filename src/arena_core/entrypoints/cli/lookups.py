@@ -91,13 +91,12 @@ def find_in_log(use: UseCases, name_or_id: str) -> UUID:
     if (its_id := as_id(name_or_id)) is not None:
         return its_id
     name = name_or_id.strip()
-    named = {
-        "agent": use.agents.list(name=name),
-        "experiment": use.experiments.list(name=name),
-        "pipeline": use.pipelines.list(name=name),
-        "project": use.projects.list(name=name),
-    }
-    fitting = [(kind, view.id) for kind, views in named.items() for view in views]
+    fitting = [
+        *(("agent", agent.id) for agent in use.agents.list(name=name)),
+        *(("experiment", found.id) for found in use.experiments.list(name=name)),
+        *(("pipeline", found.id) for found in use.pipelines.list(name=name)),
+        *(("project", found.id) for found in use.projects.list(name=name)),
+    ]
     if not fitting:
         raise NotFound(
             f"No agent, experiment, pipeline or project is called {shown(name)}. What "
