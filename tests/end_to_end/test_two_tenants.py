@@ -278,8 +278,8 @@ def test_the_comparison_tells_what_leaks(folder, monkeypatch):
     """Were one list not confined to its organisation, it would be seen."""
     monkeypatch.setattr(
         "arena_core.application.session.Query",
-        lambda kind, organisation, *rest: arena_core.application.ports.Query(  # noqa: ARG005
-            kind, None, *rest
+        lambda kind, organisation, *rest, **named: arena_core.application.ports.Query(  # noqa: ARG005
+            kind, None, *rest, **named
         ),
     )
     program = [(False, 0), (True, 0), (True, 10)]
