@@ -275,6 +275,16 @@ def test_a_folder_that_became_a_link_is_a_fault(tmp_path):
     )
 
 
+def test_metrics_may_be_a_hard_link_but_no_pipe(tmp_path):
+    line = '{"step": 1, "score": 1}'
+    linked = f"echo '{line}' > plain; ln plain metrics.jsonl"
+    trainer, run_id, _ = run(tmp_path / "linked", linked)
+    news = trainer.news(run_id)
+    assert ([p.value for p in news.points], news.fault) == ([1.0], None)
+    trainer, run_id, _ = run(tmp_path / "piped", "mkfifo metrics.jsonl")
+    assert "metrics.jsonl is no plain file" in trainer.news(run_id).fault
+
+
 def test_folders_are_removed_however_deep_they_are(tmp_path):
     deep = "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
     trainer, run_id, seen = run(tmp_path, f'{sys.executable} -S -c "{deep}"')

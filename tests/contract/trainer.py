@@ -379,6 +379,14 @@ class TrainerContract:
         run_id, _ = run(trainer, "writes_lines", lines=["x" * size])
         assert "Line 1 of metrics.jsonl" in trainer.news(run_id).fault
 
+    def test_a_line_may_be_as_long_as_is_promised_before_its_break(self, trainer):
+        fits = '{"step": 1, "score": 1}'.ljust(65_536)
+        lines = [fits + "\n", fits + " \n"]
+        run_id, _ = run(trainer, "writes_lines", lines=lines)
+        news = trainer.news(run_id)
+        assert list(news.points) == [MetricPoint(1, "score", 1.0)]
+        assert "Line 2" in news.fault
+
     def test_metrics_that_become_shorter_are_a_fault(self, trainer):
         order = an_order("shortens_its_metrics")
         trainer.start(order, nothing)

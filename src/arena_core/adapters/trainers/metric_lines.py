@@ -15,7 +15,7 @@ from arena_core.domain.errors import Rejected
 FILE = "metrics.jsonl"
 STEP = "step"
 LONGEST_BYTES = 1 << 16
-"""Of one line, with its end."""
+"""Of one line, without its end."""
 
 _LINE = msgspec.json.Decoder(dict[str, int | float])
 
