@@ -1,25 +1,27 @@
-"""What the runner of pipelines costs, beside DBOS in the same run.
+"""What the runner of pipelines costs, beside DBOS and Prefect in the same run.
 
-Every part has a process and a store of its own, on the disk of the current folder, and
-every append is synced.  Trainings do nothing but hand over a checkpoint: in memory of
-the same process, or (`processes`) as real processes.
+Every part has a process and a store of its own, on the disk of `--folder`, and every
+append is synced.  Trainings do nothing but hand over a checkpoint, always the same one:
+in memory of the same process, or (`processes`) as real processes.
 
 - overhead: from "stage succeeded" to "next stage started", by the times in the log
-- throughput: many pipelines at once to completion
+- throughput: many pipelines at once to completion, for each number of them; with what
+  syncing alone would take, by the time of one sync in the same run: that is the limit
 - processes: the same with real processes
 - idle: CPU of a process with stages that wait, and of one with none
-- peer: as many chains of steps that do nothing in DBOS, on SQLite
+- peer: chains of steps that do nothing in DBOS and in Prefect, both on SQLite
 
-    python bench/pipelines.py [--part overhead ...] [--pipelines 1000] [--stages 5]
+    python bench/pipelines.py [--part overhead ...] [--pipelines 50 200 1000]
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -30,16 +32,19 @@ from uuid import UUID
 
 import arena_core
 from arena_core import Arena
+from arena_core.adapters.stores.sqlite import SQLiteEventStore
 from arena_core.adapters.trainers.memory import MemoryTrainer
 from arena_core.adapters.trainers.scripted import Report
-from arena_core.application.ports import Recorded
+from arena_core.application.ports import Context, Recorded, Write
 from arena_core.application.trainer import Trainer
 from arena_core.entrypoints import wiring
 
 from machine import describe, write_policy
 from peers.environments import InstallError, python_of
 
-PEER = Path(__file__).parent / "peers" / "dbos" / "chain.py"
+PEERS = Path(__file__).parent / "peers"
+FOLDER = Path(__file__).parents[1] / ".environments" / "runs"
+"""Where the stores are: a run that is killed leaves its own there."""
 AT_ONCE = 64
 """Trainings at the same time, where they are in memory."""
 PATIENCE_S = 1800.0
@@ -173,7 +178,8 @@ def _figures(values: list[float]) -> dict[str, float]:
 
 
 def throughput(folder: Path, said: argparse.Namespace) -> dict[str, object]:
-    return _many(folder, said.pipelines, said.stages, in_memory=True)
+    (lines,) = said.pipelines
+    return _many(folder, lines, said.stages, in_memory=True)
 
 
 def processes(folder: Path, said: argparse.Namespace) -> dict[str, object]:
@@ -185,25 +191,76 @@ def _many(
 ) -> dict[str, object]:
     bundle = write_policy(folder / "bundle")
     most = AT_ONCE if in_memory else None
+    syncs = counted_syncs()
     with opened(folder, bundle, in_memory=in_memory, trainings=most) as arena:
         project = arena.projects.create("bench", kind="advanced").id
+        began_to_lay = time.monotonic()
         laid = [lay(arena, project, stages, bundle) for _ in range(lines)]
+        laid_s = time.monotonic() - began_to_lay
         before = arena.application.core.store.head()
-        begun = time.monotonic()
+        synced, used_s, begun = len(syncs), _used_s(), time.monotonic()
         for line in laid:
             trigger(arena, line)
         await_successes(arena, before, lines * stages)
-        wall_s = time.monotonic() - begun
+        wall_s, used_s = time.monotonic() - begun, _used_s() - used_s
         count = arena.application.core.store.head() - before
+        synced = len(syncs) - synced
+    sync_s, every = sync_takes_s(folder), lines * stages
     return {
         "pipelines": lines,
         "stages": stages,
+        "laying one, ms": round(laid_s / lines * 1000, 1),
         "wall_s": round(wall_s, 1),
         "events": count,
         "events_per_s": round(count / wall_s),
-        "stages_per_s": round(lines * stages / wall_s, 1),
+        "stages_per_s": round(every / wall_s, 1),
+        "wall of a stage, ms": round(wall_s / every * 1000, 1),
+        "processor of a stage, ms": round(used_s / every * 1000, 1),
+        "syncs of a stage": round(synced / every, 1),
+        "one sync, ms": round(sync_s * 1000, 3),
+        "wall over the syncs alone": round(wall_s / (synced * sync_s), 1),
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+
+
+def counted_syncs() -> list[None]:
+    """Return a list that grows by one with each sync of this process.
+
+    Those by which SQLite brings its log into the file, each 1,000 pages, are left out.
+    """
+    syncs: list[None] = []
+    sync, append = os.fsync, SQLiteEventStore.append
+
+    def counting_sync(descriptor: int) -> None:
+        syncs.append(None)
+        sync(descriptor)
+
+    def counting_append(
+        store: SQLiteEventStore,
+        writes: Sequence[Write],
+        *,
+        context: Context,
+        occurred_at: datetime,
+    ) -> int:
+        if any(write.events for write in writes):
+            syncs.append(None)
+        return append(store, writes, context=context, occurred_at=occurred_at)
+
+    vars(os)["fsync"] = counting_sync
+    type.__setattr__(SQLiteEventStore, "append", counting_append)
+    return syncs
+
+
+def sync_takes_s(folder: Path, tries: int = 300) -> float:
+    """Return the median time of a sync of 4 KiB more at the end of a file."""
+    took: list[float] = []
+    with (folder / "synced").open("wb", buffering=0) as file:
+        for _ in range(tries):
+            file.write(bytes(4096))
+            begun = time.perf_counter()
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - begun)
+    return median(took)
 
 
 def idle(folder: Path, said: argparse.Namespace) -> dict[str, object]:
@@ -234,30 +291,42 @@ def _used_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def peer(_folder: Path, said: argparse.Namespace) -> dict[str, object]:
-    try:
-        python = python_of("dbos")
-    except InstallError as error:
-        return {"not measured": str(error)}
-    one = _of_peer(python, 1, said.chains * said.stages)
-    many = _of_peer(python, said.pipelines, said.stages)
-    steps = said.pipelines * said.stages
-    between = [s * 1000 for s in one["between_s"]]
+def peer(folder: Path, said: argparse.Namespace) -> dict[str, object]:
+    chains = {"dbos": max(said.pipelines), "prefect": said.chains}
     return {
-        "step done to next begun, ms": _figures(between),
-        "chains": said.pipelines,
-        "wall_s": round(many["wall_s"], 1),
-        "steps_per_s": round(steps / many["wall_s"], 1),
+        name: _peer(folder, name, said, at_once) for name, at_once in chains.items()
     }
 
 
-def _of_peer(python: Path, chains: int, steps: int) -> dict[str, Any]:
+def _peer(
+    folder: Path, name: str, said: argparse.Namespace, chains: int
+) -> dict[str, object]:
+    try:
+        python = python_of(name)
+    except InstallError as error:
+        return {"not measured": str(error)}
+    chain = PEERS / name / "chain.py"
+    one = _of_peer(folder, python, chain, 1, said.chains * said.stages)
+    many = _of_peer(folder, python, chain, chains, said.stages)
+    between = [s * 1000 for s in one["between_s"]]
+    return {
+        "step done to next begun, ms": _figures(between),
+        "chains": chains,
+        "wall_s": round(many["wall_s"], 1),
+        "steps_per_s": round(chains * said.stages / many["wall_s"], 1),
+    }
+
+
+def _of_peer(
+    folder: Path, python: Path, chain: Path, chains: int, steps: int
+) -> dict[str, Any]:
     done = subprocess.run(
-        [str(python), str(PEER), str(chains), str(steps)],
+        [str(python), str(chain), str(chains), str(steps)],
         capture_output=True,
         text=True,
         check=True,
         timeout=PATIENCE_S,
+        cwd=folder,
     )
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
@@ -273,26 +342,38 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
-    parser.add_argument("--pipelines", type=int, default=1000)
+    parser.add_argument("--pipelines", type=int, nargs="+", default=[50, 200, 1000])
     parser.add_argument("--stages", type=int, default=5)
     parser.add_argument("--processes", type=int, default=20, help="pipelines of them")
     parser.add_argument("--chains", type=int, default=40, help="one after the other")
     parser.add_argument("--waiting", type=int, default=200)
     parser.add_argument("--idle-s", type=float, default=20.0)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of the stores")
     said = parser.parse_args()
-    if len(said.part) == 1:
-        with TemporaryDirectory(dir=".") as name:
+    many = "throughput" in said.part and len(said.pipelines) > 1
+    if len(said.part) == 1 and not many:
+        said.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=said.folder) as name:
             figures = PARTS[said.part[0]](Path(name).absolute(), said)
         print(json.dumps(figures))
         return
-    parts = {part: _apart(part) for part in said.part}
+    parts = {part: _measured(part, said) for part in said.part}
     print(json.dumps({"machine": describe(), **parts}, indent=2))
 
 
-def _apart(part: str) -> dict[str, Any]:
+def _measured(part: str, said: argparse.Namespace) -> object:
+    if part != "throughput":
+        return _apart(part, said)
+    return [_apart(part, said, pipelines=[number]) for number in said.pipelines]
+
+
+def _apart(part: str, said: argparse.Namespace, **instead: object) -> dict[str, Any]:
     """Measure one part in a process of its own, with what else was said."""
-    words = [w for w in sys.argv[1:] if w not in {"--part", *PARTS}]
-    command = [sys.executable, __file__, "--part", part, *words]
+    command = [sys.executable, __file__, "--part", part]
+    for name, value in (vars(said) | instead).items():
+        if name != "part":
+            values = value if isinstance(value, list) else [value]
+            command += [f"--{name.replace('_', '-')}", *map(str, values)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
