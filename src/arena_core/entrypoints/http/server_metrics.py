@@ -100,8 +100,8 @@ OF_SERVER = (
         "arena_set_aside",
         Kind.GAUGE,
         ("kind",),
-        "Stages and trainings that workers cannot go on with just now and try again; "
-        "what several of them have set aside counts for each",
+        "Stages and trainings that workers cannot go on with just now; what several of "
+        "them have set aside counts for each",
         _of_server(lambda s: [((w.value,), n) for w, n in s.set_aside.items()]),
     ),
     Family(
