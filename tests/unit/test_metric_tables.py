@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arena_core import MetricPoint
@@ -26,6 +26,50 @@ def rows(text):
 
 def test_each_step_has_a_row_and_each_metric_a_column():
     assert as_csv(POINTS) == ("step,fitness,score\n10,2.5,1.0\n20,,-1e-07\n30,4.0,\n")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.builds(
+            MetricPoint,
+            step=st.integers(0, 5) | st.just(2**63 - 1),
+            name=st.sampled_from(["a", "score", "\U0010ffff" * 200]),
+            value=st.floats(-1, 1),
+        ),
+        max_size=12,
+    ),
+    st.lists(st.sampled_from(["a", "score"]), max_size=3),
+    st.integers(0, 4) | st.just(10**30),
+    st.integers(-1, 6) | st.just(2**63 - 1),
+)
+def test_a_table_that_is_read_in_part_is_that_of_all_points(
+    scene, measured, columns, rows, after_step
+):
+    made = scene.experiment(scores={})
+    scene.use.experiments.add_metrics(made.id, measured)
+    asked = {"columns": columns, "rows": rows, "after_step": after_step}
+    try:
+        expected = table(scene.use.experiments.metrics(made.id), **asked)
+    except Rejected:
+        with pytest.raises(Rejected):
+            scene.use.measurements.table(made.id, **asked)
+    else:
+        assert scene.use.measurements.table(made.id, **asked) == expected
+
+
+def test_no_more_is_read_for_a_table_than_its_rows_may_need(scene, monkeypatch):
+    made = scene.experiment(scores={})
+    points = [MetricPoint(s, n, 1.0) for s in range(50) for n in ("a", "b", "c")]
+    scene.use.experiments.add_metrics(made.id, points)
+    store, read = scene.arena.application.core.metrics, []
+    whole = store.points
+    monkeypatch.setattr(
+        store, "points", lambda *a, **k: read.append(whole(*a, **k)) or read[-1]
+    )
+    shown = scene.use.measurements.table(made.id, columns=["a", "b"], rows=4)
+    assert (len(shown.rows), shown.next_after_step) == (4, 3)
+    assert [len(each) for each in read] == [10]
 
 
 def test_only_the_columns_that_are_asked_for_come_in_that_order():

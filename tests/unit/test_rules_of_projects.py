@@ -84,6 +84,7 @@ BY_ID = {
     "experiments.metrics": lambda use, there: use.experiments.metrics(there.experiment),
     "measurements.points": lambda use, there: use.measurements.points(there.experiment),
     "measurements.latest": lambda use, there: use.measurements.latest(there.experiment),
+    "measurements.table": lambda use, there: use.measurements.table(there.experiment),
     "training.submit": lambda use, there: use.training.submit(
         there.project, name="x", setup=setup(algorithm="PPO", source=CARTPOLE)
     ),

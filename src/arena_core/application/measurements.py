@@ -1,15 +1,26 @@
 """What was measured of an experiment: by its training, and by imports."""
 
+import sys
 from collections.abc import Sequence
 from uuid import UUID
 
 from attrs import frozen
 
 from arena_core.application.keeping import points as scores
+from arena_core.application.metric_tables import (
+    MOST_ROWS,
+    MetricTable,
+    table,
+    wanted_of,
+)
 from arena_core.application.ports import MetricPoint
 from arena_core.application.session import Session
 from arena_core.domain import checkpoint_import, experiment
 from arena_core.domain.ids import ExperimentId
+from arena_core.domain.values import LONGEST_NAME
+
+_LAST_NAME = chr(sys.maxunicode) * (LONGEST_NAME + 1)
+"""Comes after every name that there can be."""
 
 
 @frozen
@@ -49,6 +60,29 @@ class Measurements:
         # What of the measured is beyond the limit comes after all that is returned.
         every = {(p.step, p.name): p for p in (*beyond, *measured)}
         return [every[which] for which in sorted(every)][:limit]
+
+    def table(
+        self,
+        experiment_id: UUID,
+        *,
+        columns: Sequence[str] = (),
+        rows: int = MOST_ROWS,
+        after_step: int = -1,
+    ) -> MetricTable:
+        """Return a part of the points as a table; see `metric_tables.table`.
+
+        No more is read than the part may need.  Raises `NotFound` and `Rejected`.
+        """
+        known = [point.name for point in self.latest(experiment_id)]
+        wanted = wanted_of(columns, known)
+        # One row more, so that it can be told whether there are more.
+        most = (min(rows, MOST_ROWS) + 1) * len(wanted)
+        points = self.points(
+            experiment_id, names=wanted, after=(after_step, _LAST_NAME), limit=most
+        )
+        return table(
+            points, columns=wanted, rows=rows, after_step=after_step, known=wanted
+        )
 
     def latest(
         self, experiment_id: UUID, *, names: Sequence[str] | None = None

@@ -39,16 +39,15 @@ def table(
     columns: Sequence[str] = (),
     rows: int = MOST_ROWS,
     after_step: int = -1,
+    known: Sequence[str] | None = None,
 ) -> MetricTable:
     """Return `rows` rows at most, of steps above `after_step`.
 
     `points` come by step.  `columns`: the metrics wanted, none for all of them.
-    Raises `Rejected` for an unknown one.
+    `known`: all that there are; None: those of `points`.  Raises `Rejected` for an
+    unknown one.
     """
-    known = names_of(points)
-    wanted = list(dict.fromkeys(columns)) or known
-    for name in wanted:
-        _check(name, known)
+    wanted = wanted_of(columns, names_of(points) if known is None else known)
     chosen = (p for p in points if p.name in wanted and p.step > after_step)
     limit = min(rows, MOST_ROWS)
     of_steps = groupby(chosen, key=lambda point: point.step)
@@ -61,6 +60,14 @@ def table(
     is_cut = bool(made) and next(of_steps, None) is not None
     after = last if is_cut else None
     return MetricTable([STEP, *wanted], made, after)
+
+
+def wanted_of(columns: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the metrics that are wanted, each once.  Raises `Rejected`."""
+    wanted = list(dict.fromkeys(columns)) or list(known)
+    for name in wanted:
+        _check(name, known)
+    return wanted
 
 
 def as_csv(

@@ -114,9 +114,8 @@ def _place(cursor: str) -> tuple[int, str]:
 def _table(call: Call) -> MetricTable:
     query: MetricFilter = call.query
     after = -1 if query.after_step is None else query.after_step
-    points = call.use.experiments.metrics(_id(call))
-    return metric_tables.table(
-        points, columns=query.name, rows=query.rows, after_step=after
+    return call.use.measurements.table(
+        _id(call), columns=query.name, rows=query.rows, after_step=after
     )
 
 

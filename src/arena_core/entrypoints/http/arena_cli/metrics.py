@@ -37,14 +37,13 @@ class MetricDetails:
 def show(call: Call) -> Reply:
     query: MetricsQuery = call.query
     found = call.use.experiments.look_up(query.experiment_name, project=query.project)
-    points = call.use.experiments.metrics(found.id)
+    measured = call.use.measurements
     if query.preview_rows is not None:
-        table = metric_tables.as_csv(
-            points, columns=query.metric, rows=query.preview_rows
-        )
+        table = measured.table(found.id, columns=query.metric, rows=query.preview_rows)
         named = attachment(found.name, "_metrics.csv")
-        return Reply(table.encode(), media_type=CSV, headers=named)
-    names = metric_tables.names_of(points)
+        body = metric_tables.written(table).encode()
+        return Reply(body, media_type=CSV, headers=named)
+    names = [point.name for point in measured.latest(found.id)]
     return Reply(MetricDetails(str(found.id), names) if query.details else names)
 
 
