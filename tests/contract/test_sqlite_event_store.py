@@ -452,6 +452,57 @@ class TestWaiting:
                 append(other, Write(uuid4(), 0, [CREATED]))
             assert [each.result(timeout=30) for each in waiting] == [1, 1, 1]
 
+    def test_asks_the_database_seldom_while_nothing_is_written(
+        self, store, monkeypatch
+    ):
+        append(store, Write(uuid4(), 0, [CREATED]))
+        time.sleep(2 * sqlite.TICK_S)
+        asked, head = [], store._recorder.head
+        monkeypatch.setattr(
+            store._recorder, "head", lambda: asked.append(None) or head()
+        )
+        assert store.head(beyond=1, timeout_s=0.4) == 1
+        assert len(asked) <= 3
+
+    @pytest.mark.parametrize("fresh", [True, False])
+    def test_asks_the_database_in_the_end_though_its_files_look_the_same(
+        self, store, path, monkeypatch, fresh
+    ):
+        """Times of files are coarse: two appends may have the same."""
+        changed_ns = time.time_ns() + 60 * 10**9 if fresh else 0
+        mark = sqlite._Mark(1, 1, changed_ns)
+        monkeypatch.setattr(sqlite, "_mark", lambda _: mark)
+        monkeypatch.setattr(sqlite, "SURE_S", 60.0 if fresh else 0.1)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.head, beyond=0, timeout_s=60)
+            time.sleep(0.05)
+            with closing(SQLiteEventStore.open(path)) as other:
+                append(other, Write(uuid4(), 0, [CREATED]))
+            assert waiting.result(timeout=30) == 1
+
+    def test_sees_what_is_written_where_it_had_seen_no_file(
+        self, store, path, monkeypatch
+    ):
+        monkeypatch.setattr(sqlite, "_mark", lambda _: None)
+        monkeypatch.setattr(sqlite, "SURE_S", 60.0)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.head, beyond=0, timeout_s=60)
+            time.sleep(0.05)
+            with closing(SQLiteEventStore.open(path)) as other:
+                append(other, Write(uuid4(), 0, [CREATED]))
+            assert waiting.result(timeout=30) == 1
+
+    def test_sees_an_append_of_another_process_at_once(self, store, path, monkeypatch):
+        monkeypatch.setattr(sqlite, "SURE_S", 60.0)
+        append(store, Write(uuid4(), 0, [CREATED]))
+        time.sleep(2 * sqlite.TICK_S)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.head, beyond=1, timeout_s=60)
+            time.sleep(0.05)
+            with closing(SQLiteEventStore.open(path)) as other:
+                append(other, Write(uuid4(), 0, [CREATED]))
+            assert waiting.result(timeout=30) == 2
+
     def test_goes_on_when_the_thread_that_looked_has_gone(self, store, path):
         with ThreadPoolExecutor(2) as pool:
             looking = pool.submit(store.head, beyond=0, timeout_s=0.05)

@@ -25,6 +25,10 @@ from arena_core.domain.errors import Corrupt, Rejected
 
 POLL_S = 0.01
 """How often one of those who wait for a `head` looks for other processes' events."""
+SURE_S = 0.5
+"""How often it asks the database itself, though its files look as they did."""
+TICK_S = 0.05
+"""No file system's times are coarser: a file may change again within the same one."""
 SPARE_S = 0.05
 """How long the others wait for that one: it may have turned to something else."""
 
@@ -53,9 +57,16 @@ class SQLiteEventStore:
     """Keeps the log in one file, in which every append survives a power cut."""
 
     def __init__(
-        self, recorder: EventRecorder, *, clock: Clock, busy_timeout_s: float
+        self,
+        recorder: EventRecorder,
+        path: Path,
+        *,
+        clock: Clock,
+        busy_timeout_s: float,
     ) -> None:
         self._recorder = recorder
+        self._ahead = Path(f"{path.resolve()}-wal")
+        """Every append of any process is written to it first."""
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
         self._writer = Lock()
@@ -84,7 +95,7 @@ class SQLiteEventStore:
                 field="store",
             )
         recorder = EventRecorder.at(path, busy_timeout_s)
-        return cls(recorder, clock=clock, busy_timeout_s=busy_timeout_s)
+        return cls(recorder, path, clock=clock, busy_timeout_s=busy_timeout_s)
 
     def append(
         self, writes: Sequence[Write], *, context: Context, occurred_at: datetime
@@ -126,26 +137,35 @@ class SQLiteEventStore:
     def head(self, *, beyond: int = -1, timeout_s: float = 0.0) -> int:
         deadline = time.monotonic() + timeout_s
         while True:
+            mark = _mark(self._ahead)  # before the query, which may miss what follows
             position = self._recorder.head()
             left = deadline - time.monotonic()
             if position > beyond:
                 self._seen(position)
             if position > beyond or left <= 0:
                 return position
-            self._wait(beyond, left)
+            self._wait(beyond, left, mark)
 
-    def _wait(self, beyond: int, left: float) -> None:
+    def _wait(self, beyond: int, left: float, mark: "_Mark | None") -> None:
         """Wait a little, less if the log is seen to grow beyond a position."""
-        looks = self._looking.acquire(blocking=False)
+        if not self._looking.acquire(blocking=False):
+            self._has_grown(beyond, min(left, SPARE_S))
+            return
         try:
-            with self._grown:
-                self._grown.wait_for(
-                    lambda: self._newest > beyond,
-                    min(left, POLL_S if looks else SPARE_S),
-                )
+            until = time.monotonic() + min(left, SURE_S)
+            while (left := until - time.monotonic()) > 0:
+                if self._has_grown(beyond, min(left, POLL_S)):
+                    return
+                # To look at a file costs a tenth of asking the database.
+                if mark is None or _mark(self._ahead) != mark or mark.is_fresh:
+                    return
         finally:
-            if looks:
-                self._looking.release()
+            self._looking.release()
+
+    def _has_grown(self, beyond: int, timeout_s: float) -> bool:
+        """Say whether this process has seen it grow; wait for that for a while."""
+        with self._grown:
+            return self._grown.wait_for(lambda: self._newest > beyond, timeout_s)
 
     def _seen(self, position: int) -> None:
         with self._grown:
@@ -175,6 +195,30 @@ class SQLiteEventStore:
     def close(self) -> None:
         with self._alone():
             self._recorder.close()
+
+
+@frozen
+class _Mark:
+    """What is different of a file after something was written to it.
+
+    But for what is written within the same tick of its clock.
+    """
+
+    number: int
+    size_bytes: int
+    changed_ns: int
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.time_ns() - self.changed_ns < TICK_S * 1e9
+
+
+def _mark(path: Path) -> _Mark | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _Mark(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _row(raw: RawRow | None) -> frames.Row | None:
