@@ -8,7 +8,7 @@ import gymnasium
 import msgspec
 import numpy as np
 import pytest
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import PPO
 
 from arena_core.adapters.blobs.memory import MemoryBlobStore
 from arena_core.application.recipe_settings import Sb3
@@ -21,7 +21,6 @@ from sb3_runs import (
     EVERY,
     OFF_POLICY,
     QUICK,
-    QUICK_OFF_POLICY,
     RECURRENT,
     more_environments,
     ordered,
@@ -162,15 +161,6 @@ def test_what_goes_on_does_not_meet_the_same_episodes_again(tmp_path):
     resumed = begins_with(tmp_path / "c", resumed_at)
     np.testing.assert_array_equal(anew, again)
     assert not np.array_equal(anew, resumed)
-
-
-def test_the_experience_of_before_is_not_forgotten(tmp_path):
-    given = {"algorithm": "DQN", "config": QUICK_OFF_POLICY}
-    first = train(tmp_path / "first", steps=128, **given)
-    second = train(tmp_path / "second", steps=160, more=resumed(first), **given)
-    env = sb3_environments.plain(lambda: gymnasium.make("CartPole-v1"), count=1, seed=0)
-    model = sb3_bundles.restored(DQN, second.state(), env, "cpu")
-    assert 128 < model.replay_buffer.size() <= 160
 
 
 def test_the_running_means_go_on(tmp_path):

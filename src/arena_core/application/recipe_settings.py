@@ -50,7 +50,8 @@ class Sb3(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     `env_kwargs`: arguments of the environment.  `normalise`: whether observations and
     rewards are scaled by their running mean and spread.  `evaluate_every` and
     `checkpoint_every`: steps; a tenth of all if left out.  `eval_episodes`: of the
-    greedy policy, in each evaluation.
+    greedy policy, in each evaluation.  `max_replay_bytes`: of the experience that is
+    kept with a checkpoint to go on with; a larger one is collected anew.
     """
 
     total_steps: Steps = 50_000
@@ -63,6 +64,7 @@ class Sb3(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     evaluate_every: Steps | None = None
     eval_episodes: Annotated[int, Meta(ge=1, le=1000)] = 10
     checkpoint_every: Steps | None = None
+    max_replay_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 64 << 20
     seed: Seed = 0
     device: Device = "cpu"
 

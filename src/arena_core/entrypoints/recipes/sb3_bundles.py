@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import (
     VecEnv,
     VecTransposeImage,
@@ -22,16 +21,10 @@ from arena_core.application.conversion import (
 from arena_core.application.golden import GoldenTrace
 from arena_core.entrypoints.recipes.sb3_environments import normalised
 
-REPLAY_FILE = "replay.pkl"
-MOST_REPLAY_BYTES = 64 << 20
-"""Of the experience that is kept to go on with; a larger one is collected anew."""
-
 
 def save(model: BaseAlgorithm, folder: Path, trace: GoldenTrace) -> None:
-    """Write into `folder` all that it takes to go on from here."""
+    """Write into `folder` all that it takes to go on from here, but experience."""
     save_model(model, folder)
-    if isinstance(model, OffPolicyAlgorithm) and _is_small(model):
-        model.save_replay_buffer(folder / REPLAY_FILE)
     (folder / TRACE_FILE).write_bytes(golden.write(trace))
 
 
@@ -59,7 +52,7 @@ def converted(saved: Path, model: BaseAlgorithm) -> Converted:
 def restored(
     kind: type[BaseAlgorithm], saved: Path, env: VecEnv, device: str
 ) -> BaseAlgorithm:
-    """Return the model that was saved, in new episodes of `env`.
+    """Return the model that was saved, in new episodes of `env`, without experience.
 
     What it reads is pickled: only what this recipe has saved itself.
     """
@@ -67,19 +60,4 @@ def restored(
     if statistics.exists():
         env = normalised(env, training=True, statistics=statistics)
     with (saved / MODEL_FILE).open("rb") as file:
-        model = kind.load(file, env=env, device=device)
-    if isinstance(model, OffPolicyAlgorithm) and (saved / REPLAY_FILE).exists():
-        model.load_replay_buffer(saved / REPLAY_FILE)
-    return model
-
-
-def _is_small(model: OffPolicyAlgorithm) -> bool:
-    buffer = vars(model.replay_buffer)
-    arrays = [it for value in buffer.values() for it in _arrays(value)]
-    return sum(arrays) <= MOST_REPLAY_BYTES
-
-
-def _arrays(value: object) -> list[int]:
-    """Return the sizes of the arrays in an attribute, in bytes."""
-    parts = value.values() if isinstance(value, dict) else [value]
-    return [getattr(part, "nbytes", 0) for part in parts]
+        return kind.load(file, env=env, device=device)

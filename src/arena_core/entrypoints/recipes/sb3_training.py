@@ -7,12 +7,14 @@ import gymnasium
 import torch
 from attrs import frozen
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from arena_core.application.recipe_settings import Sb3
 from arena_core.entrypoints.recipes import sb3_bundles, sb3_environments, sb3_models
 from arena_core.entrypoints.recipes.sb3_evaluation import Evaluation
+from arena_core.entrypoints.recipes.sb3_replay import Experience
 from arena_core.entrypoints.recipes.sb3_watching import (
     Checkpoints,
     Interval,
@@ -63,7 +65,8 @@ def train(run: Run) -> None:
     make = sb3_environments.maker(order["source"]["name"], settings.env_kwargs)
     task = Task(run, order["algorithm"], settings, make)
     model = _model(task)
-    checkpoints = Checkpoints(run, model, _evaluation(task, model))
+    experience = _experience(task, model)
+    checkpoints = Checkpoints(run, model, _evaluation(task, model), experience)
     tenth = max(1, task.last // TENTHS)
     watch = watching(
         checkpoints,
@@ -99,6 +102,16 @@ def _restored(task: Task, state: Path) -> BaseAlgorithm:
     model = sb3_bundles.restored(kind, state, task.env(), task.settings.device)
     model.set_random_seed(task.seed)
     return model
+
+
+def _experience(task: Task, model: BaseAlgorithm) -> Experience | None:
+    """Return what is kept of it, and begin with what was; None if it needs none."""
+    if not isinstance(model, OffPolicyAlgorithm):
+        return None
+    experience = Experience(model, task.settings.max_replay_bytes)
+    if task.run.resume is not None:
+        experience.restore(task.run.resume.state)
+    return experience
 
 
 def _evaluation(task: Task, model: BaseAlgorithm) -> Evaluation:

@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 from arena_core.entrypoints.recipes import sb3_bundles, sb3_traces
 from arena_core.entrypoints.recipes.sb3_evaluation import Evaluation
+from arena_core.entrypoints.recipes.sb3_replay import Experience
 from arena_core.training import STATES, Run
 
 
@@ -29,10 +30,17 @@ class Interval:
 class Checkpoints:
     """Writes checkpoints of a model, each with what it scores."""
 
-    def __init__(self, run: Run, model: BaseAlgorithm, evaluation: Evaluation) -> None:
+    def __init__(
+        self,
+        run: Run,
+        model: BaseAlgorithm,
+        evaluation: Evaluation,
+        experience: Experience | None,
+    ) -> None:
         self.run = run
         self._model = model
         self._evaluation = evaluation
+        self._experience = experience
         self._evaluated = self._written = -1
 
     @property
@@ -63,6 +71,8 @@ class Checkpoints:
     def _save(self, folder: Path) -> None:
         observed = self._evaluation.observations(self._model)
         sb3_bundles.save(self._model, folder, sb3_traces.record(self._model, observed))
+        if self._experience is not None:
+            self._experience.save(folder)
 
 
 def watching(
