@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,10 @@ def started_forever(trainer):
 
 def record(runs, run_id, name):
     return json.loads((runs / str(run_id) / name).read_text())
+
+
+def is_at_rest(trainer, run_id):
+    return trainer.look(run_id).state is not RunState.RUNNING
 
 
 def shim_of(runs, run_id):
@@ -194,7 +199,8 @@ def test_a_shim_that_is_killed_at_any_step_starts_it_at_most_once(
         try:
             trainer.start(order, nothing)
         except Unavailable:
-            assert trainer.look(order.run_id).state is not RunState.RUNNING
+            # Whom it has forked may hold the lock for a moment longer.
+            until(partial(is_at_rest, trainer, order.run_id))
         first = ended(trainer, order.run_id)
         nothing_left(order.run_id)
         monkeypatch.setattr(shims, "START", plain)
