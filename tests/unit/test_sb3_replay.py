@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stable_baselines3 import DQN
+from stable_baselines3.common.logger import Logger
 
 from arena_core.domain.errors import Corrupt
 from arena_core.entrypoints.recipes.sb3_replay import REPLAY_FILE, Experience
@@ -39,6 +40,7 @@ def dqn(env, buffer_size=100, **said):
 def seen(model, steps):
     """Let the model see so many steps, without learning anything of them."""
     model.learning_starts = 10**6
+    model.set_logger(Logger(None, []))  # or it makes a folder for one
     model.learn(steps)
     return model
 
