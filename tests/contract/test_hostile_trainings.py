@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from arena_core.adapters.trainers.process import Limits, ProcessTrainer, Program
-from arena_core.application.trainer import RunState
+from arena_core.application.trainer import Resumable, RunState
 
 from contract.run_processes import a_script, left, nothing_left, shell
 from contract.trainer import an_order, ended, nothing, until
@@ -258,7 +258,7 @@ def test_what_a_link_leads_to_is_nobody_elses_to_remove(tmp_path, link):
     trainer.start(order, nothing)
     nothing_left(order.run_id)
     trainer.acknowledge(order.run_id, trainer.news(order.run_id).mark)
-    trainer.tidy(order.run_id)
+    trainer.tidy([order.run_id], Resumable(order.run_id, 1))
     trainer.discard(order.run_id)
     left_there = {p.parent.name for p in theirs.rglob("kept")}
     trainer.close()
@@ -289,7 +289,7 @@ def test_folders_are_removed_however_deep_they_are(tmp_path):
     deep = "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
     trainer, run_id, seen = run(tmp_path, f'{sys.executable} -S -c "{deep}"')
     assert seen.succeeded
-    trainer.tidy(run_id)
+    trainer.tidy([run_id], None)
     assert list((tmp_path / str(run_id) / "run").iterdir()) == []
 
 

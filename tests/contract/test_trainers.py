@@ -8,7 +8,7 @@ from attrs import evolve
 
 from arena_core.adapters.trainers.memory import Effect, MemoryTrainer
 from arena_core.adapters.trainers.process import Limits, ProcessTrainer, Program
-from arena_core.application.trainer import RunState
+from arena_core.application.trainer import Resumable, RunState
 from arena_core.domain.errors import Rejected
 
 from contract import trainings
@@ -81,7 +81,7 @@ class TestMemory(TrainerContract):
             trainer.stop(order.run_id)
         ended(trainer, order.run_id)
         trainer.stop(order.run_id)
-        trainer.tidy(order.run_id)
+        trainer.tidy([order.run_id], None)
         trainer.discard(order.run_id)
         assert trainer.ledger == [
             Effect(what, order.run_id)
@@ -124,7 +124,7 @@ class TestProcess(TrainerContract):
 
     def test_a_run_that_is_tidied_is_small(self, trainer, tmp_path):
         run_id, _ = run(trainer, "keeps_states")
-        trainer.tidy(run_id)
+        trainer.tidy([run_id], Resumable(run_id, 3))
         folder = tmp_path / "runs" / str(run_id)
         files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
         assert files == {

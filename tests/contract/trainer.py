@@ -7,9 +7,10 @@ from contextlib import suppress
 from uuid import uuid4
 
 import pytest
+from attrs import evolve
 
 from arena_core.application.ports import MetricPoint
-from arena_core.application.trainer import Order, RunState, Trainer
+from arena_core.application.trainer import Order, Resumable, RunState, Trainer
 from arena_core.domain.errors import NotFound, Rejected
 from arena_core.domain.ids import ExperimentId, RunId
 from arena_core.domain.values import Family, Source, SourceKind
@@ -67,6 +68,23 @@ def run(trainer, script, **more):
     return order.run_id, ended(trainer, order.run_id)
 
 
+def states(trainer, *run_ids):
+    """Return of which steps a run that goes on from each would be given the state."""
+    return [[n for n in (2, 3) if _has_state(trainer, each, n)] for each in run_ids]
+
+
+def _has_state(trainer, run_id, step):
+    order = an_order("tells_what_it_was_told", resume_step=step, resume_of=run_id)
+
+    def lay_out(folder):
+        (folder / "resume").mkdir()
+        (folder / "resume" / "weights").touch()
+
+    trainer.start(order, lay_out)
+    assert ended(trainer, order.run_id).succeeded
+    return json.loads(trainer.log(order.run_id, 1)[0])["state"] is not None
+
+
 def all_news(trainer, run_id):
     """Return all points and checkpoints, each acknowledged."""
     points, checkpoints = [], []
@@ -106,7 +124,7 @@ class TrainerContract:
         assert (news.points, news.checkpoints, news.fault) == ([], [], None)
         assert list(trainer.log(run_id, 10)) == []
         assert trainer.pace(run_id) is None
-        trainer.tidy(run_id)
+        trainer.tidy([run_id], None)
         trainer.acknowledge(run_id, news.mark)
         assert trainer.look(run_id).state is RunState.ABSENT
 
@@ -177,7 +195,7 @@ class TrainerContract:
         self, trainer, step, state
     ):
         earlier, _ = run(trainer, "keeps_states")
-        trainer.tidy(earlier)
+        trainer.tidy([earlier], Resumable(earlier, 3))
 
         def lay_out(folder):
             (folder / "resume").mkdir()
@@ -450,12 +468,38 @@ class TrainerContract:
     def test_tidying_keeps_the_log_and_how_it_ended(self, trainer, another):
         run_id, seen = run(trainer, "crashes")
         log = list(trainer.log(run_id, 100))
-        trainer.tidy(run_id)
-        trainer.tidy(run_id)
+        trainer.tidy([run_id], None)
+        trainer.tidy([run_id], None)
         for each in (trainer, another):
             assert each.look(run_id) == seen
             assert list(each.log(run_id, 100)) == log
             assert list(each.news(run_id).checkpoints) == []
+
+    def test_of_runs_that_follow_each_other_one_state_and_the_last_log_stay(
+        self, trainer, another
+    ):
+        first, was = run(trainer, "keeps_states")
+        second, _ = run(trainer, "keeps_states")
+        third, seen = run(trainer, "crashes")
+        log = list(trainer.log(third, 100))
+        for _ in range(2):
+            trainer.tidy([third, second, first], Resumable(second, 2))
+            assert states(trainer, first, second) == [[], [2]]
+        assert (list(another.log(third, 100)), log != []) == (log, True)
+        fourth, _ = run(trainer, "keeps_states")
+        trainer.tidy([fourth, third, second, first], Resumable(fourth, 3))
+        assert states(trainer, first, second, fourth) == [[], [], [3]]
+        for each in (trainer, another):
+            assert (each.look(first), each.look(third)) == (was, seen)
+            assert list(each.log(third, 100)) == []
+        trainer.start(evolve(an_order("goes_on"), run_id=third), nothing)
+        assert another.look(third) == seen, "it is never started again"
+
+    def test_where_nothing_can_be_resumed_no_state_stays(self, trainer):
+        first, _ = run(trainer, "keeps_states")
+        second, _ = run(trainer, "keeps_states")
+        trainer.tidy([second, first], None)
+        assert states(trainer, first, second) == [[], []]
 
     def test_what_is_discarded_ends_and_leaves_nothing_and_never_starts_again(
         self, trainer, another, ledger

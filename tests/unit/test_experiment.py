@@ -51,7 +51,14 @@ from arena_core.domain.experiment import (
     TrainingSucceeded,
     Written,
 )
-from arena_core.domain.ids import Digest, ExperimentId, ProjectId, StageId, WorkerId
+from arena_core.domain.ids import (
+    Digest,
+    ExperimentId,
+    ProjectId,
+    StageId,
+    WorkerId,
+    training_of,
+)
 from arena_core.domain.values import Family, Source, SourceKind
 from unit.spec import Spec
 
@@ -253,6 +260,14 @@ def test_an_experiment_can_be_renamed_in_every_status(status):
     spec.given(*IN[status], renamed).when(RenameExperiment("second")).then()
     state = spec.given(*IN[status]).state
     assert spec.given(*IN[status], renamed).state == but(state, name="second")
+
+
+def test_its_trainings_are_known_by_their_ids_the_newest_first():
+    assert spec.given(DRAFTED).state.run_ids == []
+    again = (STARTED, SUCCEEDED, REQUESTED)
+    state = spec.given(*PENDING, *again).state
+    assert state.run_ids == [training_of(ID, 2), training_of(ID, 1)]
+    assert state.run_id == state.run_ids[0]
 
 
 def test_what_has_not_begun_is_bound_to_one_stage_until_that_gives_it_back():

@@ -1,5 +1,6 @@
 """The training loop over trainings that are functions: each look takes them further."""
 
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -729,6 +730,40 @@ def test_who_begins_tidies_up_what_others_have_left(training):
     assert training.effects().count("tidy") == before + 1
 
 
+def test_of_an_experiment_the_state_beside_its_last_checkpoint_stays(training):
+    def script(run):
+        step = run.first_step + 10
+        run.checkpoint(step, training.bundle(), state=training.bundle())
+        # As if it died between a state and its checkpoint.
+        shutil.copytree(
+            run.folder / f"states/{step}", run.folder / f"states/{step + 1}"
+        )
+        yield
+
+    def states():
+        runs = [
+            training.world.trainer.home / str(training_of(made.id, number))
+            for number in (1, 2, 3)
+        ]
+        return [[p.name for p in run.glob("run/states/*")] for run in runs]
+
+    worker = training.runs(script).worker()
+    made = training.asked(worker)
+    until_ended(training, worker, made)
+    worker.use.training.resume(made.id)
+    until_ended(training, worker, made)
+    assert states() == [[], ["20"], []]
+    worker.use.training.resume(made.id)
+    worker.train()
+    worker.die()
+    tidied = training.world.trainer
+    until_ended(training, training.worker(), made)
+    assert states() == [[], [], ["30"]]
+    (tidied.home / str(training_of(made.id, 1)) / "run" / "states").mkdir(parents=True)
+    training.worker().train()
+    assert not (tidied.home / str(training_of(made.id, 1)) / "run").exists()
+
+
 def test_what_cannot_be_tidied_up_is_told_and_left(training, caplog):
     worker = training.runs(nothing).worker()
     until_ended(training, worker, training.asked(worker))
@@ -736,7 +771,7 @@ def test_what_cannot_be_tidied_up_is_told_and_left(training, caplog):
 
     @define
     class Stuck(Full):
-        def tidy(self, run_id):  # noqa: ARG002 -- as the port has it
+        def tidy(self, run_ids, resumable):  # noqa: ARG002 -- as the port has it
             raise StorageFull("No space is left.")
 
     stuck = Stuck(training.world.trainer)

@@ -16,7 +16,12 @@ from arena_core.application.log_excerpt import with_end_of_log
 from arena_core.application.ports import Context, Row
 from arena_core.application.session import Core
 from arena_core.application.trainer import Found, RunState, Sighting
-from arena_core.application.training_orders import bundles_of, laying_out, order_of
+from arena_core.application.training_orders import (
+    bundles_of,
+    laying_out,
+    order_of,
+    resumable_of,
+)
 from arena_core.application.trust import REFUSAL, may_begin
 from arena_core.domain import experiment
 from arena_core.domain.errors import Corrupt, NotFound, Rejected
@@ -150,7 +155,7 @@ class Conducting:
 
     def _end(self, *commands: object) -> None:
         self._record(*commands)
-        self._core.trainer.tidy(self._run_id)
+        self._core.trainer.tidy(self._state.run_ids, resumable_of(self._state))
 
     def _started(self) -> experiment.StartTraining:
         return experiment.StartTraining(self._claim.worker, self._claim.number)

@@ -24,8 +24,8 @@ class OpenTrainings:
         self._position = _UNKNOWN
         self.rows: dict[UUID, Row] = {}
         """Of the experiments at work."""
-        self.over: set[RunId] = set()
-        """Trainings that may have left what nobody needs."""
+        self.over: list[experiment.Experiment] = []
+        """Those whose trainings may have left what nobody needs."""
         self.unwanted: set[RunId] = set()
         """Trainings of experiments that were deleted."""
 
@@ -51,7 +51,7 @@ class OpenTrainings:
             self._note(row)
             over = row.state.status not in AT_WORK and row.state.run_id is not None
             if over and not row.deleted:
-                self.over.add(row.state.run_id)
+                self.over.append(row.state)
 
     def _changed(self, head: int) -> Iterable[Row]:
         if self._position == _UNKNOWN or head <= self._position:

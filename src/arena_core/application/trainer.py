@@ -44,6 +44,15 @@ class Order:
     """Which run wrote the checkpoint to go on from: its state may be there still."""
 
 
+@frozen
+class Resumable:
+    """The checkpoint from which an experiment would go on: the state beside it."""
+
+    run_id: RunId
+    """Which run has written it."""
+    step: int
+
+
 LayOut: TypeAlias = Callable[[Path], None]
 """Puts the bundles that a training needs into the folder that it is given, in folders
 `start`, `decoder` and `resume`."""
@@ -163,10 +172,12 @@ class Trainer(Protocol):
         """Return how far the run is; None if it has not said so, or has ended."""
         ...
 
-    def tidy(self, run_id: RunId) -> None:
-        """Remove what nobody needs of a run that has ended.
+    def tidy(self, run_ids: Sequence[RunId], resumable: Resumable | None) -> None:
+        """Remove what nobody needs of runs that have ended.
 
-        Its log, its last state to resume from and how it ended stay.
+        `run_ids`: those of one experiment, the newest first.  Of that the log stays, of
+        each how it ended, and the state beside the checkpoint that is `resumable`.
+        Safe to call twice.
         """
         ...
 

@@ -12,7 +12,8 @@ A training with which it cannot go on waits for longer and longer, and is shown.
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from arena_core.application.open_trainings import OpenTrainings
 from arena_core.application.ports import Context, Presence, Row
 from arena_core.application.session import Core
 from arena_core.application.trainer import Trainer
+from arena_core.application.training_orders import resumable_of
 from arena_core.domain import experiment
 from arena_core.domain.errors import (
     ArenaError,
@@ -38,7 +40,7 @@ from arena_core.domain.experiment import (
     Training,
     TrainingRequested,
 )
-from arena_core.domain.ids import OrganisationId, WorkerId
+from arena_core.domain.ids import OrganisationId, RunId, WorkerId
 from arena_core.domain.values import Claim, system
 
 log = logging.getLogger(__name__)
@@ -256,16 +258,23 @@ class TrainingLoop:
 
     def _clear_away(self) -> None:
         """Remove what nobody needs of trainings that are over."""
-        for run_ids, clear in (
-            (self._open.over, self._trainer.tidy),
-            (self._open.unwanted, self._trainer.discard),
-        ):
-            while run_ids and not self._stopping.is_set():
-                run_id = run_ids.pop()
-                try:
-                    clear(run_id)
-                except ArenaError as error:
-                    log.warning("What is left of run %s stays: %s", run_id, error)
+        while self._open.over and not self._stopping.is_set():
+            state = self._open.over.pop()
+            with _leaving(state.run_id):
+                self._trainer.tidy(state.run_ids, resumable_of(state))
+        while self._open.unwanted and not self._stopping.is_set():
+            run_id = self._open.unwanted.pop()
+            with _leaving(run_id):
+                self._trainer.discard(run_id)
+
+
+@contextmanager
+def _leaving(run_id: RunId | None) -> Iterator[None]:
+    """Leave what cannot be removed, and say so."""
+    try:
+        yield
+    except ArenaError as error:
+        log.warning("What is left of run %s stays: %s", run_id, error)
 
 
 def _training(row: Row) -> Training:

@@ -1,4 +1,4 @@
-"""What a trainer is told: the order, and the bundles that the training needs."""
+"""What a trainer is told: the order, the bundles that it needs, and what is to stay."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,17 @@ from typing import Any
 from arena_core.application import recipes
 from arena_core.application.orders import writing
 from arena_core.application.ports import BlobStore
-from arena_core.application.trainer import DECODER, RESUME, START, LayOut, Order
+from arena_core.application.trainer import (
+    DECODER,
+    RESUME,
+    START,
+    LayOut,
+    Order,
+    Resumable,
+)
 from arena_core.domain.errors import Rejected
 from arena_core.domain.experiment import Experiment, Training
-from arena_core.domain.ids import Digest
+from arena_core.domain.ids import Digest, training_of
 
 SEED = "seed"
 TOTALS = ("total_steps", "epochs")
@@ -88,3 +95,11 @@ def _take_out(blobs: BlobStore, digest: Digest, folder: Path) -> None:
         with writing():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
+
+
+def resumable_of(state: Experiment) -> Resumable | None:
+    """Return what a resume would go on from, if a training has written it."""
+    last = max(state.checkpoints, key=lambda c: c.step, default=None)
+    if last is None or last.training is None:
+        return None
+    return Resumable(training_of(state.id, last.training), last.step)

@@ -1,5 +1,6 @@
 """An experiment as it is after all that has happened to it."""
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 from attrs import evolve as replace
@@ -60,6 +61,12 @@ class Experiment:
         if self.training is None:
             return None
         return training_of(self.id, self.training.number)
+
+    @property
+    def run_ids(self) -> Sequence[RunId]:
+        """Those of all trainings, the newest first."""
+        latest = 0 if self.training is None else self.training.number
+        return [training_of(self.id, number) for number in range(latest, 0, -1)]
 
     def checkpoint(self, step: int) -> Written:
         """Return the checkpoint at `step`.  Raises `NotFound`, naming what there is."""

@@ -25,6 +25,7 @@ from arena_core.application.trainer import (
     News,
     Order,
     Pace,
+    Resumable,
     RunState,
     Sighting,
 )
@@ -130,10 +131,10 @@ class MemoryTrainer:
             life.report.max_steps,
         )
 
-    def tidy(self, run_id: RunId) -> None:
+    def tidy(self, run_ids: Sequence[RunId], resumable: Resumable | None) -> None:
         with self._lock, disk.translated(CONTENTS):
-            self._folder(run_id).tidy()
-            self._note("tidy", run_id)
+            run_folder.tidy(self.home, run_ids, resumable)
+            self._note("tidy", run_ids[0])
 
     def discard(self, run_id: RunId) -> None:
         with self._lock:

@@ -32,6 +32,7 @@ from arena_core.application.trainer import (
     News,
     Order,
     Pace,
+    Resumable,
     RunState,
     Sighting,
 )
@@ -138,9 +139,9 @@ class ProcessTrainer:
         first = order.resume_step or 0
         return run_pace.of(run.work, seen.started_at, first, order.max_steps)
 
-    def tidy(self, run_id: RunId) -> None:
+    def tidy(self, run_ids: Sequence[RunId], resumable: Resumable | None) -> None:
         with disk.translated(CONTENTS):
-            self._of(run_id).tidy()
+            run_folder.tidy(self._folder, run_ids, resumable)
 
     def discard(self, run_id: RunId) -> None:
         """See `Trainer`.  What stays is a mark that keeps it from being started."""

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
 
@@ -25,7 +25,15 @@ from arena_core.adapters.trainers import run_news, run_records
 from arena_core.adapters.trainers.endings import UNREADABLE
 from arena_core.adapters.trainers.removal import remove_some
 from arena_core.adapters.trainers.run_news import Mark
-from arena_core.application.trainer import DECODER, RESUME, START, LayOut, News, Order
+from arena_core.application.trainer import (
+    DECODER,
+    RESUME,
+    START,
+    LayOut,
+    News,
+    Order,
+    Resumable,
+)
 from arena_core.domain.ids import RunId
 from arena_core.domain.values import UNPRINTABLE
 
@@ -33,8 +41,9 @@ CONTENTS = "trainings"
 """What the folder holds, in messages."""
 STATES = "states"
 _ORDER = "order.json"
-_NOT_NEEDED = ("inputs", ".", run_records.PROGRAM)
+_NOT_NEEDED = ("inputs", ".", run_records.PROGRAM, run_records.FAMILY)
 """How the names of files begin that are of no use once a run has ended."""
+_FOR_EVER = (run_records.STARTED, run_records.EXIT)
 MOST_LOG_LINES = 10_000
 LONGEST_LOG_LINE = 2_000
 _TAIL_BYTES = 1 << 20
@@ -137,31 +146,41 @@ class RunFolder:
         kept = text.splitlines()[-max(0, min(lines, MOST_LOG_LINES)) :] if lines else []
         return [_plain(line) for line in kept]
 
-    def tidy(self) -> None:
-        """Remove what nobody needs of a run that has ended."""
-        work, last = run_records.WORK, self._last_state()
+    def tidy(self, state: int | None) -> None:
+        """Remove what nobody needs of a run that has ended.
+
+        `state`: the step of the state that stays; None: none does.
+        """
+        work, kept = run_records.WORK, "" if state is None else str(state)
         remove_some(self.path, work, unless=lambda name: name == STATES)
-        remove_some(self.path, work, STATES, unless=lambda name: name == last)
+        remove_some(self.path, work, STATES, unless=lambda name: name == kept)
         remove_some(self.path, unless=lambda name: not name.startswith(_NOT_NEEDED))
 
-    def _last_state(self) -> str | None:
-        steps = [int(p.name) for p in _entries(self.work / STATES) if _is_step(p)]
-        return str(max(steps)) if steps else None
+    def reduce(self, state: int | None) -> None:
+        """Do the same of a run that others have followed.
+
+        That it was started stays known, for it must never be started again.
+        """
+        self.tidy(state)
+        stays = _FOR_EVER if state is None else (*_FOR_EVER, run_records.WORK)
+        remove_some(self.path, unless=lambda name: name in stays)
 
 
 def of(folder: Path, run_id: RunId) -> RunFolder:
     return RunFolder(folder / str(run_id))
 
 
-def _entries(folder: Path) -> Iterator[Path]:
-    try:
-        yield from list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return
-
-
-def _is_step(place: Path) -> bool:
-    return place.name.isdecimal() and place.name.isascii()
+def tidy(folder: Path, run_ids: Sequence[RunId], resumable: Resumable | None) -> None:
+    """Do as `Trainer.tidy` does, for the runs in `folder`."""
+    for number, run_id in enumerate(run_ids):
+        state = None
+        if resumable is not None and resumable.run_id == run_id:
+            state = resumable.step
+        run = of(folder, run_id)
+        if number == 0:
+            run.tidy(state)
+        elif not run_records.is_held(run.path):
+            run.reduce(state)
 
 
 def _tail(path: Path) -> bytes:
