@@ -666,6 +666,18 @@ def test_organisations_take_turns(training):
     assert len(started) == 2
 
 
+def test_of_organisations_that_have_as_many_the_one_that_came_first_is_next(training):
+    worker = training.runs(never_ends).worker()
+    worker.trainings._most = 3
+    asked = [
+        training.asked(worker, organisation=organisation)
+        for organisation in ("default", "rivals", "rivals", "default")
+    ]
+    worker.train()
+    started = {effect.run_id for effect in training.world.trainer.ledger}
+    assert started == {training_of(each.id, 1) for each in asked[:3]}
+
+
 def test_what_ends_all_who_see_to_it_is_given_up(training, monkeypatch):
     monkeypatch.setattr(training_loop, "MOST_LOSSES", 2)
     worker = training.runs(never_ends).worker()
