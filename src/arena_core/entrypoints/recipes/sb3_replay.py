@@ -43,7 +43,7 @@ class Experience:
             return
         state = {_NEXT: np.array(buffer.pos), _IS_FULL: np.array(buffer.full)}
         with (folder / REPLAY_FILE).open("wb") as file:
-            np.savez(file, **state, **filled)
+            np.savez(file, allow_pickle=False, **state, **filled)
 
     def restore(self, folder: Path | None) -> None:
         """Go on with what was kept in `folder`, and print how much that is.
