@@ -3,16 +3,20 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import pytest
 from attrs import frozen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arena_core.application.handling import Change
 from arena_core.application.session import Session
 from arena_core.domain import experiment, pipeline
 from arena_core.domain.errors import ArenaError, Conflict
-from arena_core.domain.ids import ExperimentId
+from arena_core.domain.ids import ExperimentId, StageId
+from arena_core.domain.lineage import trains
+from arena_core.domain.stage_settings import Settings, StageType
 from unit.chains import Chain
 from unit.scenes import Scene
 
@@ -126,6 +130,22 @@ def test_the_experiments_of_a_duplicate_are_its_own(chain):
     chain.insert()
     made = chain.use.pipelines.duplicate(chain.id)
     assert made.stages[0].experiment_id is not None
+    assert_each_has_its_own(chain)
+
+
+def test_what_was_bound_before_that_was_recorded_with_it_is_bound_all_the_same(chain):
+    wanted, use = chain.experiment(), chain.use.pipelines
+    state = chain.use.session.find(experiment.KIND, wanted).state
+    bound = Settings(StageType.EXPERIMENT, experiment_id=wanted, trains=trains(state))
+    stage_id = StageId(uuid4())
+    chain.handle(Change(pipeline, chain.id, pipeline.InsertStage(stage_id, bound)))
+    (other,) = pipelines(chain, 1)
+    with pytest.raises(Conflict, match=REFUSAL):
+        use.insert_stage(other, experiment_id=wanted)
+    with pytest.raises(Conflict, match="bound to a stage of the pipeline chain"):
+        chain.use.experiments.delete(wanted)
+    chain.remove(1)
+    use.insert_stage(other, experiment_id=wanted)
     assert_each_has_its_own(chain)
 
 
