@@ -217,9 +217,6 @@ class Supervisor:
     ) -> None:
         """Do `work` now, whenever something of it changes, and once in a while."""
         while not over.is_set():
-            alarm.silence()
-            if over.is_set():
-                return  # and that had just been told
             try:
                 work()
                 alarm.wait(pause_s())
@@ -229,6 +226,8 @@ class Supervisor:
             except Exception:
                 log.exception("The supervisor met a defect; it goes on.")
                 over.wait(LOOK_AGAIN_S)
+            # Before the look whether it is over, which rings after that was said.
+            alarm.silence()
 
     # --- one pass ------------------------------------------------------------------
 
