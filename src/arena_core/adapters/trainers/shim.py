@@ -27,7 +27,7 @@ TICK_S = 0.05
 LOCK_PATIENCE_S = 5.0
 """Somebody who only looks has the lock for a moment."""
 END_PATIENCE_S = 10.0
-_ALIVE, _ANSWER = 0, 1
+_ALIVE, _ANSWER, _ERRORS = 0, 1, 2
 _CHUNK_BYTES = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -36,6 +36,8 @@ _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 def main() -> None:
     """`sys.argv[1]`: the run's folder."""
     folder = Path(sys.argv[1])
+    # Whatever the server has open, such as the socket that it serves, is not ours.
+    os.closerange(_ERRORS + 1, os.sysconf("SC_OPEN_MAX"))
     os.setsid()
     os.umask(0o077)
     os.chdir(folder)
