@@ -353,7 +353,7 @@ def test_what_the_server_was_started_with_is_not_handed_on(tmp_path):
 def test_it_has_nothing_that_the_server_has_open(tmp_path):
     heard, said = os.pipe()
     try:
-        os.set_inheritable(said, True)  # noqa: FBT003 -- it takes no name
+        os.set_inheritable(said, True)
         trainer, run_id, _ = run(tmp_path, "ls /proc/self/fd")
     finally:
         os.close(heard)
