@@ -24,6 +24,7 @@ from arena_core.application.ports import (
     RowReader,
     RowStore,
 )
+from arena_core.application.relations import parent, refers
 from arena_core.application.snapshots import Snapshot
 from arena_core.domain import (
     agent,
@@ -40,7 +41,6 @@ from arena_core.domain import (
     user,
 )
 from arena_core.domain.errors import ArenaError, Corrupt, Unavailable, UnknownEvent
-from arena_core.domain.ids import user_of
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def advance(row: Row | None, recorded: Recorded) -> Row:
         kind=kind,
         id=recorded.stream,
         organisation=recorded.context.organisation if row is None else row.organisation,
-        parent=_parent(state),
+        parent=parent(state),
         name=getattr(state, "name", ""),
         deleted=state.deleted,
         created_by=str(recorded.context.actor) if row is None else row.created_by,
@@ -110,35 +110,8 @@ def advance(row: Row | None, recorded: Recorded) -> Row:
         position=recorded.position,
         changed_at=recorded.recorded_at,
         state=state,
-        refers=_refers(state),
+        refers=refers(state),
     )
-
-
-def _parent(state: object) -> UUID | None:
-    match state:
-        case experiment.Experiment():
-            return state.project_id
-        case checkpoint_import.Import():
-            return state.experiment_id
-        case agent.Agent():
-            return state.origin.experiment_id
-        case deployment.Deployment():
-            return state.agent_id
-        case pipeline.Pipeline():
-            return state.project_id
-        case stage.Stage():
-            return state.pipeline_id
-        case sign_in.SignIn():
-            return user_of(state.user)
-        case _:
-            return None
-
-
-def _refers(state: object) -> frozenset[UUID]:
-    if not isinstance(state, pipeline.Pipeline):
-        return frozenset()
-    bound = (planned.settings.experiment_id for planned in state.stages)
-    return frozenset(filter(None, bound))
 
 
 def fold(events: Iterable[Recorded], rows: RowReader) -> dict[UUID, Row]:
