@@ -33,7 +33,6 @@ fuzz: $(VENV)/.fuzz  ## whatever bytes strangers send, for FUZZ_SECONDS; on Linu
 		-print_final_stats=1
 
 nightly: $(VENV)/.dev $(VENV)/.fuzz  ## what takes longer: the API and its parsers, 15 minutes each; agilerl
-	ARENA_TEST_CRASH_SEEDS=3 $(BIN)/python -m pytest tests/unit/test_crash_matrix.py
 	ARENA_TEST_SCHEMATHESIS_S=900 $(BIN)/python -m pytest tests/end_to_end/test_schemathesis.py
 	ARENA_TEST_AGILERL=1 $(BIN)/python -m pytest tests/end_to_end/test_agilerl_recipe.py
 	$(MAKE) fuzz FUZZ_SECONDS=900

@@ -340,16 +340,6 @@ def test_its_environment_holds_no_secret_and_what_it_needs(tmp_path, monkeypatch
     trainer.close()
 
 
-def test_what_the_server_was_started_with_is_not_handed_on(tmp_path):
-    given = os.open(tmp_path, os.O_RDONLY)
-    os.set_inheritable(given, True)
-    try:
-        trainer, run_id, _ = run(tmp_path, "ls /proc/self/fd")
-    finally:
-        os.close(given)
-    assert list(trainer.log(run_id, 9)) == ["0", "1", "2", "3"]
-
-
 def test_it_has_nothing_that_the_server_has_open(tmp_path):
     heard, said = os.pipe()
     try:
