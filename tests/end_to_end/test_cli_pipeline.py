@@ -236,6 +236,7 @@ def test_the_audit_tells_namesakes_apart_and_finds_what_was_deleted(chain):
     assert re.search(r"experiment \S{36}; pipeline \S{36}\. Name one", told)
     gone = shown(chain, "first")["id"]
     chain.said("pipeline", "delete", "first", "--yes")
+    assert "pipeline.deleted" not in chain.said("audit", "show", "first")
     assert "pipeline.deleted" in chain.said("audit", "show", gone)
     assert "found by its id" in chain.said("audit", "show", "nobody", status=1)
     unknown = "11111111-1111-4111-8111-111111111111"

@@ -88,8 +88,9 @@ def show(
     """Print the whole life of one thing, oldest first: who did what to it, and why.
 
     WHAT is the name of an agent, an experiment, a pipeline or a project, or the id of
-    anything, of what was deleted too.  An agent comes with its deployment, a pipeline
-    with its stages.  STAGE is one of a pipeline: its position, its id or its name.
+    anything, of what was deleted too.  Where an agent has the name, the agent is meant.
+    An agent comes with its deployment, a pipeline with its stages.  STAGE is one of a
+    pipeline: its position, its id or its name.
 
     \b
     arena-core audit show balancer

@@ -86,13 +86,13 @@ def find_stage(pipeline: PipelineView, which: str) -> StageView:
 def find_in_log(use: UseCases, name_or_id: str) -> UUID:
     """Return the id of whatever is meant: an id, also of what was deleted, or a name.
 
+    Where an agent has the name the agent is meant: it is often that of its experiment.
     Raises `NotFound`, or `Ambiguous` with all that have the name.
     """
     if (its_id := as_id(name_or_id)) is not None:
         return its_id
     name = name_or_id.strip()
-    fitting = [
-        *(("agent", agent.id) for agent in use.agents.list(name=name)),
+    fitting = [("agent", agent.id) for agent in use.agents.list(name=name)] or [
         *(("experiment", found.id) for found in use.experiments.list(name=name)),
         *(("pipeline", found.id) for found in use.pipelines.list(name=name)),
         *(("project", found.id) for found in use.projects.list(name=name)),
