@@ -417,11 +417,13 @@ def test_no_module_of_ours_can_unpickle_evaluate_or_load_with_trust():
     for path in Path(arena_core.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             found += [f"{path.name}: {what}" for what in _trusting(node)]
-    assert found == READ_IN_TRAININGS
+    assert sorted(found) == READ_IN_TRAININGS
 
 
-READ_IN_TRAININGS = ["dataset_arrays.py: np.load"]
-"""Of the operator's own files, without pickles, and never in the server's process."""
+READ_IN_TRAININGS = ["dataset_arrays.py: np.load", "sb3_replay.py: np.load"]
+"""The operator's own files, and what a training has kept for itself: without pickles,
+and never in the server's process.
+"""
 
 
 def _trusting(node: ast.AST):
