@@ -33,6 +33,7 @@ pytestmark = [
 ]
 
 COUNTED = 'echo started >> "{}"; sleep 0.05'
+BEGINS_WHOLE = '; test "$(cat "$ARENA_START_CHECKPOINT/weights")" = w'
 FOREVER = "echo ready; while :; do sleep 0.01; done"
 
 
@@ -97,9 +98,14 @@ def shim_of(runs, run_id):
 def test_a_starter_that_is_killed_at_any_step_leaves_a_run_that_starts_once(
     runs, ledger, trainer
 ):
+    def lay_out(place):
+        """Do as `dying` does."""
+        (place / "start").mkdir()
+        (place / "start" / "weights").write_text("w")
+
     nth, steps = 1, 0
     while not steps:
-        order = counted(ledger)
+        order = a_script(COUNTED.format(ledger) + BEGINS_WHOLE)
         ledger.unlink(missing_ok=True)
         with starter(runs, order, nth) as dead:
             told = dead.communicate(timeout=60)[0]
@@ -107,12 +113,39 @@ def test_a_starter_that_is_killed_at_any_step_leaves_a_run_that_starts_once(
             steps = int(told)
             continue
         assert dead.returncode == -signal.SIGKILL
-        trainer.start(order, nothing)
+        trainer.start(order, lay_out)
         assert ended(trainer, order.run_id).succeeded, nth
         assert starts(ledger) == 1, nth
         nothing_left(order.run_id)
         nth += 1
     assert nth == steps + 1 > 10
+
+
+class Died(BaseException):
+    """The process is gone in the midst of something."""
+
+
+def test_who_dies_while_acknowledging_leaves_what_is_told_again(trainer, monkeypatch):
+    order = a_script(
+        "mkdir -p checkpoints/.1; echo w > checkpoints/.1/weights; "
+        "mv checkpoints/.1 checkpoints/1"
+    )
+    trainer.start(order, nothing)
+    ended(trainer, order.run_id)
+    first = trainer.news(order.run_id)
+    (found,) = first.checkpoints
+
+    def dies(*_):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_records, "write", dies)
+        with pytest.raises(Died):
+            trainer.acknowledge(order.run_id, first.mark)
+    assert trainer.news(order.run_id) == first
+    assert (found.folder / "weights").read_text() == "w\n"
+    trainer.acknowledge(order.run_id, first.mark)
+    assert not trainer.news(order.run_id).checkpoints
 
 
 def test_a_training_goes_on_when_its_starter_is_killed(runs, trainer):

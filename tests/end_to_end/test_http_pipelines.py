@@ -285,6 +285,22 @@ def test_who_has_seen_the_structure_may_change_it_though_a_stage_has_run(line):
     assert edited.headers["etag"] == line.ask("GET").headers["etag"]
 
 
+def test_who_has_seen_the_structure_may_order_and_change_its_stages(line):
+    """As for the pipeline itself: what its ETag names is what If-Match compares."""
+    line.lay_out("experiment", "experiment")
+    for method, path, body in (
+        ("PATCH", line.path(2), {"approval": True}),
+        ("POST", line.path(1, "trigger"), {}),
+        ("POST", line.path(1, "stop"), {}),
+        ("POST", line.path(2, "move"), {"position": 1}),
+        ("DELETE", line.path(2), {}),
+        ("DELETE", "", {}),
+    ):
+        match = {"If-Match": line.ask("GET").headers["etag"]}
+        answer = line.client.request(method, line.at + path, json=body, headers=match)
+        assert answer.is_success, (method, path, answer.text)
+
+
 def test_an_approval_is_about_the_checkpoint_that_was_looked_at(line):
     first, _ = line.lay_out("experiment", "experiment")
     line.done("PATCH", line.path(2), approval=True)

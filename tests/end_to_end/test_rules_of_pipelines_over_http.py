@@ -143,6 +143,13 @@ def test_rule_67_a_later_stage_takes_the_best_or_the_final_checkpoint_over_http(
     assert line.stage(2)["run"]["consumed"]["digest"] == final
 
 
+def test_rule_67_ties_of_best_go_to_the_larger_step_over_http(line):
+    first, *_ = line.lay_out("experiment", "experiment")
+    line.trigger()
+    _, later, _ = line.succeed(first, {10: 2.0, 20: 2.0, 30: 1.0})
+    assert line.stage(2)["run"]["consumed"]["digest"] == later
+
+
 def test_rule_68_a_success_can_add_a_saved_model_over_http(line):
     (first,) = line.lay_out("experiment")
     line.done("PATCH", line.path(1), auto_add="best", agent_name="forecaster")
@@ -208,6 +215,15 @@ def test_rule_72_deployments_use_the_nearest_experiment_before_over_http(line):
     assert line.statuses() == ["Succeeded"] * 3
     consumed = [line.stage(n)["run"]["consumed"]["digest"] for n in (2, 3)]
     assert consumed == [best, final]
+
+
+def test_rule_72_it_is_not_the_first_experiment_that_is_deployed_over_http(line):
+    first, second, _ = line.lay_out("experiment", "experiment", "deployment")
+    line.trigger()
+    (early,) = line.succeed(first)
+    (late,) = line.succeed(second)
+    assert early != late
+    assert line.stage(3)["run"]["consumed"]["digest"] == late
 
 
 def test_rule_73_a_deployment_has_succeeded_when_its_agent_is_deployed_over_http(line):

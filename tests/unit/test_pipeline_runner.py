@@ -81,12 +81,40 @@ def test_a_stage_takes_the_final_checkpoint_if_it_says_so(works):
     assert works.state(second).training.beginning.weights == final
 
 
+def test_rule_67_ties_of_best_go_to_the_larger_step_when_a_run_ends(works):
+    first, second = works.train(), works.train(checkpoint="best")
+    works.trigger()
+    _, later, _ = works.succeed(first, {10: 2.0, 20: 2.0, 30: 1.0})
+    assert works.run(2).consumed.digest == later
+    assert works.state(second).training.beginning.weights == later
+
+
 def test_a_manual_stage_waits_for_its_trigger(works):
     first = works.train()
     works.train("manual")
     works.trigger()
     works.succeed(first)
     assert works.statuses() == ["Succeeded", "NotStarted"]
+
+
+def test_rule_64_a_runner_starts_nothing_because_of_an_edit_or_a_move(works):
+    """It hears of each of them, and the stage before has succeeded."""
+    first = works.train()
+    for _ in range(2):
+        works.train("manual")
+    works.trigger()
+    works.succeed(first)
+    use, line = works.use.pipelines, works.pipeline
+    for edit in (
+        lambda: use.edit_stage(line, works.stage(2).id, trigger="auto"),
+        lambda: use.edit_stage(line, works.stage(3).id, trigger="auto"),
+        lambda: use.move_stage(line, works.stage(3).id, 2),
+        lambda: use.remove_stage(line, works.stage(2).id),
+    ):
+        edit()
+        works.go_on()
+        assert works.statuses()[0] == "Succeeded"
+        assert set(works.statuses()[1:]) == {"NotStarted"}
 
 
 def test_a_failed_training_fails_its_stage_and_nothing_follows(works):

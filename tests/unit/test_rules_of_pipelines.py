@@ -351,6 +351,16 @@ def test_rule_72_each_deployment_takes_from_the_nearest_experiment_before_it(cha
     assert chain.trigger(3).run.consumed.digest == digest("b")
 
 
+def test_rule_72_it_is_not_the_first_experiment_that_is_deployed(chain):
+    chain.insert()
+    chain.insert()
+    chain.insert(type="deployment")
+    chain.run(1, "a")
+    chain.trigger(2)
+    chain.work(2, "b")
+    assert chain.trigger(3).run.consumed.digest == digest("b")
+
+
 def test_rule_73_a_deployment_stage_has_no_experiment_and_names_its_agent(chain):
     chain.insert()
     with pytest.raises(Rejected, match="leave the experiment out"):
@@ -401,6 +411,16 @@ def test_rule_74_no_move_and_no_removal_breaks_what_fits(chain):
     with pytest.raises(Rejected):
         chain.edit(1, experiment_id=chain.experiment("DQN"))
     assert [s.position for s in chain.view.stages] == [1, 2]
+
+
+def test_rule_74_no_move_breaks_what_fits_behind_the_first_stage(chain):
+    for algorithm in ("Supervised", "Supervised", "LatentPPO"):
+        chain.insert(chain.experiment(algorithm))
+    before = order(chain)
+    for position, to in ((3, 2), (1, 3)):
+        with pytest.raises(Rejected, match="Supervised cannot use a checkpoint of"):
+            chain.move(position, to)
+    assert order(chain) == before
 
 
 def test_rule_74_a_draft_that_was_configured_otherwise_since_is_looked_at_anew(chain):
@@ -531,6 +551,18 @@ def test_rule_76_a_retry_begins_anew_where_there_is_nothing_to_go_on_from(chain)
     assert chain.state(2).run.resume_step is None, "it takes something else now"
 
 
+def test_rule_76_a_retry_does_not_go_on_from_what_was_deleted_meanwhile(chain):
+    chain.insert()
+    chain.run(1, "a")
+    chain.resume(1, 10)
+    chain.start(1)
+    chain.fail(1)
+    chain.forget(1, 10)
+    chain.retry(1)
+    assert chain.state(1).run.resume_step is None
+    chain.start(1)
+
+
 def test_rule_76_a_retry_of_what_never_began_does_not_go_on_from_another_run(chain):
     chain.insert()
     chain.run(1, "a")
@@ -554,6 +586,17 @@ def test_rule_77_a_stage_is_triggered_only_if_its_input_exists(chain):
         chain.trigger(2)
     chain.run(1, "b")
     assert chain.trigger(2).run.consumed.digest == digest("b")
+
+
+def test_rule_77_another_checkpoint_at_the_same_step_is_not_what_was_left(chain):
+    chain.insert()
+    chain.insert()
+    chain.run(1, "a")
+    chain.trigger(1)
+    chain.start(1)
+    chain.write(1, 10, "b")
+    with pytest.raises(Conflict, match="Stage 1 is Running: wait"):
+        chain.trigger(2)
 
 
 def test_rule_77_an_auto_stage_without_input_fails_with_the_reason(chain):

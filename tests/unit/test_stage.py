@@ -298,6 +298,17 @@ def test_the_trainings_of_a_run_are_known_from_the_first_to_the_last():
 # --- retries ------------------------------------------------------------------------
 
 
+def test_another_attempt_knows_nothing_of_how_the_one_before_it_ended():
+    over = AttemptFailed(RUN, 1, "It took too long.", LEFT, LATER)
+    again = StageStarted(RUN, 2, 2, None, LATER)
+    begun = (triggered(RETRIES), STARTED, TIMED_OUT, over, again)
+    run = state(*begun).run
+    assert (run.timed_out, run.retry_at) == (False, None)
+    stopped = Outcome(Verdict.STOPPED)
+    assert stage.react(state(*begun), stopped, LATER) is Reaction.STOP
+    assert state(*begun, SUCCEEDED).run.reason is None, "it has not failed after all"
+
+
 def test_an_attempt_is_tried_again_after_a_time_that_doubles():
     history = [triggered(RETRIES)]
     for attempt, wait_s in ((1, 10), (2, 20)):
@@ -319,7 +330,8 @@ def test_what_is_for_good_or_was_stopped_is_not_tried_again():
 
 def test_the_longest_wait_is_a_day():
     retries = Retries(20, first_wait_s=3600)
-    assert [retries.wait_s(n) for n in (1, 2, 6, 20)] == [3600, 7200, 86400, 86400]
+    waits = [retries.wait_s(n) for n in (1, 2, 3, 4, 5, 6, 20)]
+    assert waits == [3600, 7200, 14400, 28800, 57600, 86400, 86400]
     assert retries.wait_s(21) is None
     assert Retries().wait_s(1) is None
 
@@ -415,6 +427,15 @@ def test_a_condition_that_is_not_met_ends_the_run():
 
 
 BETTER = Condition(better_than_live=True)
+
+
+def test_a_condition_does_not_take_the_training_score_for_the_fitness():
+    trained = but(product(), scores=Scores(training=9.0))
+    found, finding = judged(Condition(1.0), trained, None)
+    assert (found, finding) == (
+        False,
+        "The checkpoint has no evaluation score to be judged by.",
+    )
 
 
 @pytest.mark.parametrize(
