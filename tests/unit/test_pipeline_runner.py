@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 from attrs import evolve
 
+from arena_core.application.ending import Ending
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.starting import start
 from arena_core.application.streams import Streams
@@ -622,6 +623,31 @@ def test_a_success_before_a_stage_that_is_at_work_is_recorded_alone(works):
     assert works.statuses() == ["Succeeded", "Running"]
     assert works.run(2).number == 2
     assert works.stage(2).stale
+
+
+def test_the_next_stage_never_takes_what_is_deleted_while_a_stage_ends(
+    works, monkeypatch
+):
+    """The experiment behind it is another than that of the stage which ends."""
+    first = works.train()
+    works.deploy()
+    third = works.train()
+    works.trigger()
+    _, other = works.succeed(first, {10: 2.0, 20: 1.0})
+    decide, left = Ending.succeeded, [10]
+
+    def meanwhile(ending, now):
+        changes = decide(ending, now)
+        while left:
+            works.use.experiments.delete_checkpoint(first, left.pop())
+        return changes
+
+    monkeypatch.setattr(Ending, "succeeded", meanwhile)
+    works.connect()
+    works.go_on()
+    assert not left
+    assert works.run(3).consumed.digest == other
+    assert works.state(third).training.beginning.weights == other
 
 
 def test_an_experiment_that_cannot_be_trained_fails_its_stage_at_once(works):
