@@ -9,6 +9,7 @@ from arena_core.application.ending import Ending
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.starting import start
 from arena_core.application.streams import Streams
+from arena_core.application.trainer import RunState, Sighting
 from arena_core.application.training_orders import order_of
 from arena_core.domain import experiment, stage
 from arena_core.domain.errors import Conflict, NotFound
@@ -572,6 +573,19 @@ def test_what_has_ended_unseen_is_not_timed_out(works):
     assert works.statuses() == ["Running"]
     works.finish(first)
     assert works.statuses() == ["Succeeded"]
+
+
+def test_what_was_lost_unseen_is_not_timed_out(works, monkeypatch):
+    """It is the trainer that says so, and then the training has failed."""
+    first = works.train(time_limit_s=60)
+    works.trigger()
+    works.begin(first)
+    lost = Sighting(RunState.LOST, reason="It was killed.")
+    monkeypatch.setattr(works.world.trainer, "look", lambda _: lost)
+    works.wait(1000)
+    assert works.statuses() == ["Running"]
+    works.fail(first, "It was killed.")
+    assert works.run(1).reason == "It was killed."
 
 
 def test_a_deployment_that_takes_too_long_is_taken_back(works):
