@@ -87,6 +87,9 @@ class Answer:
         return self.body
 
 
+IDLE_S = 2.0
+
+
 @define
 class Client:
     """Asks over one connection, which is opened anew whenever it is gone.
@@ -98,6 +101,7 @@ class Client:
     token: str
     timeout_s: float = PATIENCE_S
     _connection: HTTPConnection | None = field(default=None, init=False)
+    _asked_at: float = field(default=0.0, init=False)
 
     def ask(
         self,
@@ -109,6 +113,9 @@ class Client:
         raw: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        if time.monotonic() - self._asked_at > IDLE_S:
+            self.close()  # before the server does, while we send
+        self._asked_at = time.monotonic()
         if self._connection is None:
             self._connection = HTTPConnection(self.address, timeout=self.timeout_s)
         payload = raw if body is None else json.dumps(body).encode()
