@@ -6,7 +6,6 @@ from attrs import evolve as but
 
 from arena_core.domain import deployment
 from arena_core.domain.deployment import (
-    Claim,
     ClaimConnect,
     ConfirmConnected,
     Connect,
@@ -43,6 +42,7 @@ from arena_core.domain.errors import (
 )
 from arena_core.domain.ids import AgentId, Digest, WorkerId, deployment_of
 from arena_core.domain.parity import Difference, Parity, Verdict
+from arena_core.domain.values import Claim
 from unit.spec import Spec
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)

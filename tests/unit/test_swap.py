@@ -37,17 +37,10 @@ from arena_core.domain.parity import Parity, Verdict
 from arena_core.domain.swap import (
     BakingStopped,
     CheckpointSwapped,
-    ClaimSwap,
-    ConfirmSwap,
-    EndBaking,
     Ended,
-    FailSwap,
-    LoseSwap,
     Mode,
     Outcome,
     Phase,
-    RequestSwap,
-    RevertSwap,
     Shadow,
     ShadowCompared,
     ShadowStarted,
@@ -57,6 +50,15 @@ from arena_core.domain.swap import (
     SwapPassed,
     SwapRequested,
     SwapReverted,
+)
+from arena_core.domain.swap_commands import (
+    ClaimSwap,
+    ConfirmSwap,
+    EndBaking,
+    FailSwap,
+    LoseSwap,
+    RequestSwap,
+    RevertSwap,
 )
 from arena_core.domain.values import CheckpointType, Scores
 from unit.spec import Spec

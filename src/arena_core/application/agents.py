@@ -35,7 +35,8 @@ from arena_core.domain import agent, deployment
 from arena_core.domain.errors import Conflict, NotFound, Rejected, Unavailable
 from arena_core.domain.guards import Guard
 from arena_core.domain.ids import AgentId, DeploymentId, deployment_of
-from arena_core.domain.swap import Phase, RequestSwap, Shadow
+from arena_core.domain.swap import Phase, Shadow
+from arena_core.domain.swap_commands import RequestSwap
 from arena_core.domain.values import (
     CheckpointChoice,
     Family,

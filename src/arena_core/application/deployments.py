@@ -37,7 +37,7 @@ from arena_core.domain.ids import (
     agent_deployed_from,
     deployment_of,
 )
-from arena_core.domain.swap import RequestSwap
+from arena_core.domain.swap_commands import RequestSwap
 from arena_core.domain.values import (
     CheckpointChoice,
     Role,

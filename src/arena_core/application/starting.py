@@ -30,7 +30,7 @@ from arena_core.domain.stage_settings import (
     Trains,
     link,
 )
-from arena_core.domain.swap import RequestSwap
+from arena_core.domain.swap_commands import RequestSwap
 from arena_core.domain.values import CheckpointType, ProjectKind
 
 

@@ -19,13 +19,13 @@ from arena_core.application.ports import Presence, Recorded, Row
 from arena_core.application.recording import Recording
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
-from arena_core.domain import agent, deployment, swap
+from arena_core.domain import agent, deployment, swap_commands
 from arena_core.domain.deployment import Bake, Deployment, StartSwap
 from arena_core.domain.errors import Corrupt, NotFound, Rejected, Unavailable
 from arena_core.domain.guards import Figures, crossed
 from arena_core.domain.ids import DeploymentId, Digest, WorkerId
 from arena_core.domain.parity import Verdict
-from arena_core.domain.swap import Swap
+from arena_core.domain.swap import Swap, SwapRequested
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Swapper:
         gone = self._lost_claimer(state)
         if gone is not None:
             why = "The process that was to swap it has ended, or met a defect."
-            self._record(row, swap.LoseSwap(gone, why))
+            self._record(row, swap_commands.LoseSwap(gone, why))
         elif isinstance(deployment.react(state, self._core.clock()), StartSwap):
             self._swap(row)
         else:
@@ -86,7 +86,7 @@ class Swapper:
 
     def _swap(self, row: Row) -> None:
         lease_until = self._core.clock() + LEASE
-        claimed = self._record(row, swap.ClaimSwap(self._worker, lease_until))
+        claimed = self._record(row, swap_commands.ClaimSwap(self._worker, lease_until))
         if claimed is None or claimed.swap is None:
             return
         if claimed.swap.attempt > MOST_ATTEMPTS:
@@ -113,7 +113,7 @@ class Swapper:
             return
         self._registry.hold(claimed.id, order.digest, loaded.model)
         self._await_others(claimed.id, order.digest)
-        done = swap.ConfirmSwap(
+        done = swap_commands.ConfirmSwap(
             self._worker,
             claimed.claims,
             loaded.model.runtime,
@@ -127,7 +127,7 @@ class Swapper:
     def _fail(
         self, row: Row, claimed: Deployment, reason: str, *before: object
     ) -> None:
-        why = swap.FailSwap(self._worker, claimed.claims, reason)
+        why = swap_commands.FailSwap(self._worker, claimed.claims, reason)
         self._record(row, *before, why)
 
     def _await_others(self, deployment_id: DeploymentId, digest: Digest) -> None:
@@ -188,11 +188,11 @@ class Swapper:
         guard, before = state.swap.guard, state.swap.before
         limit = None if guard is None else crossed(guard, figures)
         if limit is not None and before is not None:
-            back = swap.RevertSwap(self._worker, work.digest, limit, figures)
+            back = swap_commands.RevertSwap(self._worker, work.digest, limit, figures)
             replaced = agent.RevertCheckpoint(before)
             self._record(row, back, of_agent=[replaced])
         elif self._core.clock() >= work.until and state.server == self._worker:
-            self._record(row, swap.EndBaking(self._worker, figures))
+            self._record(row, swap_commands.EndBaking(self._worker, figures))
 
     def _figures(self, state: Deployment) -> Figures:
         """Return what this worker has seen of what bakes, since it holds both."""
@@ -215,5 +215,5 @@ class Swapper:
     def _order(self, row: Row) -> Recorded | None:
         """Return the event that has asked for the swap."""
         history = reversed(self._core.store.read(row.id))
-        orders = (r for r in history if isinstance(r.event, swap.SwapRequested))
+        orders = (r for r in history if isinstance(r.event, SwapRequested))
         return next(orders, None)

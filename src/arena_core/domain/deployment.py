@@ -12,292 +12,66 @@ whose claim has been taken over is refused, so nothing is served by two minds.
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import Enum
 from typing import TypeAlias, assert_never
 
-from attrs import evolve as replace
-from attrs import field, frozen
+from attrs import frozen
 
 from arena_core.domain import swap as swaps
+from arena_core.domain import swap_commands, swap_rules
+from arena_core.domain.deployment_commands import (
+    AssignCheckpoint,
+    ClaimConnect,
+    Command,
+    ConfirmConnected,
+    Connect,
+    CreateDeployment,
+    DeleteDeployment,
+    Disconnect,
+    FailConnect,
+    LoseConnection,
+    RecordParity,
+    RestoreDeployment,
+    RotateKey,
+    TakeOver,
+)
+from arena_core.domain.deployment_events import (
+    CheckpointAssigned,
+    ConnectClaimed,
+    Connected,
+    ConnectFailed,
+    ConnectionLost,
+    ConnectRequested,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentKeyRotated,
+    DeploymentRestored,
+    Disconnected,
+    Event,
+    MemoryScope,
+    ParityChecked,
+    ServerReplaced,
+)
+from arena_core.domain.deployment_state import Deployment, Status, evolve
 from arena_core.domain.errors import (
     AlreadyExists,
     IllegalTransition,
     NotFound,
     Rejected,
 )
-from arena_core.domain.ids import AgentId, DeploymentId, Digest, WorkerId
-from arena_core.domain.parity import Parity
-from arena_core.domain.swap import (
-    BakingStopped,
-    CheckpointSwapped,
+from arena_core.domain.ids import DeploymentId, Digest, WorkerId
+from arena_core.domain.swap_commands import (
     ClaimSwap,
     ConfirmSwap,
     EndBaking,
-    Ended,
     FailSwap,
     LoseSwap,
     RequestSwap,
     RevertSwap,
-    ShadowCompared,
-    ShadowStarted,
-    Swap,
-    SwapClaimed,
-    SwapFailed,
-    SwapInterrupted,
-    SwapPassed,
-    SwapRequested,
-    SwapReverted,
 )
-from arena_core.domain.values import Claim, finite, said, sha256
 
 KIND = "deployment"
 NO_DEPLOYMENT = "No deployment found for this agent"
 """In the words that users of the hosted platform know."""
-
-
-class Status(Enum):
-    UNDEPLOYED = "Undeployed"
-    PENDING = "Pending"
-    DEPLOYED = "Deployed"
-    FAILED = "Failed"
-
-
-class MemoryScope(Enum):
-    """Whose conversations a deployment that keeps them shows: fixed for life."""
-
-    USER = "user"
-    ORGANIZATION = "organization"
-
-
-@frozen
-class CreateDeployment:
-    deployment_id: DeploymentId
-    agent_id: AgentId
-    digest: Digest = field(validator=sha256)
-    memory_scope: MemoryScope = MemoryScope.USER
-
-
-@frozen
-class Connect:
-    pass
-
-
-@frozen
-class ClaimConnect:
-    worker: WorkerId
-    lease_until: datetime
-
-
-@frozen
-class RecordParity:
-    worker: WorkerId
-    claim: int
-    parity: Parity
-
-
-@frozen
-class ConfirmConnected:
-    worker: WorkerId
-    claim: int
-    runtime: str
-    device: str
-    load_ms: float = field(validator=finite)
-
-
-@frozen
-class FailConnect:
-    worker: WorkerId
-    claim: int
-    reason: str = field(validator=said)
-
-
-@frozen
-class LoseConnection:
-    """What `worker` claimed or served is lost.  No news of another worker's."""
-
-    worker: WorkerId
-    reason: str = field(validator=said)
-
-
-@frozen
-class TakeOver:
-    """`worker` serves on what `lost` had put live: it has the same weights loaded."""
-
-    worker: WorkerId
-    lost: WorkerId
-    reason: str = field(validator=said)
-
-
-@frozen
-class AssignCheckpoint:
-    """Give other weights to a deployment that serves none."""
-
-    digest: Digest = field(validator=sha256)
-
-
-@frozen
-class Disconnect:
-    pass
-
-
-@frozen
-class RotateKey:
-    pass
-
-
-@frozen
-class DeleteDeployment:
-    pass
-
-
-@frozen
-class RestoreDeployment:
-    pass
-
-
-Command: TypeAlias = (
-    CreateDeployment
-    | Connect
-    | ClaimConnect
-    | RecordParity
-    | ConfirmConnected
-    | FailConnect
-    | LoseConnection
-    | TakeOver
-    | AssignCheckpoint
-    | swaps.Command
-    | Disconnect
-    | RotateKey
-    | DeleteDeployment
-    | RestoreDeployment
-)
-
-
-@frozen
-class DeploymentCreated:
-    deployment_id: DeploymentId
-    agent_id: AgentId
-    digest: Digest = field(validator=sha256)
-    memory_scope: MemoryScope
-
-
-@frozen
-class ConnectRequested:
-    pass
-
-
-@frozen
-class ConnectClaimed:
-    worker: WorkerId
-    lease_until: datetime
-    claim: int
-    attempt: int
-
-
-@frozen
-class ParityChecked:
-    worker: WorkerId
-    digest: Digest = field(validator=sha256)
-    parity: Parity
-
-
-@frozen
-class Connected:
-    worker: WorkerId
-    digest: Digest = field(validator=sha256)
-    runtime: str
-    device: str
-    load_ms: float = field(validator=finite)
-
-
-@frozen
-class ConnectFailed:
-    worker: WorkerId
-    reason: str
-
-
-@frozen
-class ConnectionLost:
-    worker: WorkerId
-    reason: str
-
-
-@frozen
-class ServerReplaced:
-    worker: WorkerId
-    lost: WorkerId
-    reason: str
-
-
-@frozen
-class CheckpointAssigned:
-    digest: Digest = field(validator=sha256)
-
-
-@frozen
-class Disconnected:
-    pass
-
-
-@frozen
-class DeploymentKeyRotated:
-    key_version: int
-
-
-@frozen
-class DeploymentDeleted:
-    pass
-
-
-@frozen
-class DeploymentRestored:
-    pass
-
-
-Event: TypeAlias = (
-    DeploymentCreated
-    | ConnectRequested
-    | ConnectClaimed
-    | ParityChecked
-    | Connected
-    | ConnectFailed
-    | ConnectionLost
-    | ServerReplaced
-    | CheckpointAssigned
-    | swaps.Event
-    | Disconnected
-    | DeploymentKeyRotated
-    | DeploymentDeleted
-    | DeploymentRestored
-)
-
-
-@frozen
-class Deployment:
-    id: DeploymentId
-    agent_id: AgentId
-    digest: Digest
-    memory_scope: MemoryScope
-    status: Status = Status.UNDEPLOYED
-    reason: str | None = None
-    key_version: int = 1
-    claim: Claim | None = None
-    claims: int = 0
-    """How many claims there have ever been."""
-    attempt: int = 0
-    """How many of them this Connect has seen."""
-    server: WorkerId | None = None
-    """The worker that has put live what answers, or has taken it over."""
-    parity: Parity | None = None
-    deleted: bool = False
-    swap: Swap | None = None
-    last_swap: Ended | None = None
-
-    @property
-    def digests(self) -> tuple[Digest, ...]:
-        """The weights that are needed while it is live: first those that answer."""
-        beside = None if self.swap is None else self.swap.beside
-        return (self.digest,) if beside is None else (self.digest, beside)
 
 
 @frozen
@@ -340,7 +114,7 @@ def react(state: Deployment, now: datetime) -> Work | None:
         return None
     if swap.until is not None:
         return Bake(state.id, swap.digest, swap.until)
-    claimable = swaps.is_claimable(swap, now)
+    claimable = swap_rules.is_claimable(swap, now)
     return StartSwap(state.id, swap.digest) if claimable else None
 
 
@@ -455,7 +229,7 @@ def _check_claim(state: Deployment, worker: WorkerId, number: int) -> None:
 
 def _digest_of_claim(state: Deployment, worker: WorkerId, number: int) -> Digest:
     """Return what a worker has claimed to load, for a swap or for a Connect."""
-    if state.swap is not None and swaps.is_held(state.swap, worker, number):
+    if state.swap is not None and swap_rules.is_held(state.swap, worker, number):
         return state.swap.digest
     _check_claim(state, worker, number)
     return state.digest
@@ -474,11 +248,11 @@ def _assign(state: Deployment, command: AssignCheckpoint) -> Sequence[Event]:
 
 
 def _swap(
-    state: Deployment, command: swaps.Command, now: datetime
+    state: Deployment, command: swap_commands.Command, now: datetime
 ) -> Sequence[swaps.Event]:
     swap, live = state.swap, state.digest
     if isinstance(command, LoseSwap):
-        return swaps.lose(command, swap)
+        return swap_rules.lose(command, swap)
     if state.status is not Status.DEPLOYED:
         raise IllegalTransition(
             f"The agent is {state.status.value}: only what is Deployed can be swapped, "
@@ -486,132 +260,60 @@ def _swap(
         )
     match command:
         case RequestSwap():
-            return swaps.request(command, swap, live)
+            return swap_rules.request(command, swap, live)
         case ClaimSwap():
-            return swaps.claim(command, swap, state.claims, now)
+            return swap_rules.claim(command, swap, state.claims, now)
         case ConfirmSwap():
-            return swaps.confirm(command, swap, live, now)
+            return swap_rules.confirm(command, swap, live, now)
         case FailSwap():
-            return swaps.fail(command, swap)
+            return swap_rules.fail(command, swap)
         case EndBaking():
-            return swaps.end_baking(command, swap, state.server, now)
+            return swap_rules.end_baking(command, swap, state.server, now)
         case RevertSwap():
-            return swaps.revert(command, swap)
+            return swap_rules.revert(command, swap)
         case _:
             assert_never(command)
 
 
-def evolve(state: Deployment | None, event: Event) -> Deployment:
-    """Return `state` after `event`.  Total: it never refuses, for history is true."""
-    if isinstance(event, DeploymentCreated):
-        return Deployment(
-            event.deployment_id, event.agent_id, event.digest, event.memory_scope
-        )
-    assert state is not None, f"{event!r} before DeploymentCreated"
-    match event:
-        case ConnectRequested():
-            return _outstanding(state, None)
-        case ConnectClaimed():
-            claim = Claim(event.worker, event.lease_until, event.claim)
-            return replace(
-                state,
-                claim=claim,
-                claims=event.claim,
-                attempt=event.attempt,
-                parity=None,
-            )
-        case ParityChecked():
-            return _checked(state, event)
-        case Connected():
-            return replace(
-                _still(state, Status.DEPLOYED), server=event.worker, attempt=0
-            )
-        case ConnectFailed():
-            return replace(_idle(state, Status.FAILED), reason=event.reason)
-        case ConnectionLost():
-            return _outstanding(state, event.reason)
-        case ServerReplaced():
-            return replace(state, server=event.worker)
-        case CheckpointAssigned():
-            return replace(state, digest=event.digest, parity=None)
-        case (
-            SwapRequested()
-            | SwapClaimed()
-            | SwapInterrupted()
-            | SwapFailed()
-            | CheckpointSwapped()
-            | SwapPassed()
-            | SwapReverted()
-            | ShadowStarted()
-            | ShadowCompared()
-            | BakingStopped()
-        ):
-            ended = swaps.ended(event) or state.last_swap
-            return replace(_swapped(state, event), last_swap=ended)
-        case Disconnected():
-            return _idle(state, Status.UNDEPLOYED)
-        case DeploymentKeyRotated():
-            return replace(state, key_version=event.key_version)
-        case DeploymentDeleted():
-            return replace(_idle(state, Status.UNDEPLOYED), deleted=True)
-        case DeploymentRestored():
-            return replace(state, deleted=False)
-        case _:
-            assert_never(event)
-
-
-def _checked(state: Deployment, event: ParityChecked) -> Deployment:
-    if event.digest == state.digest:
-        return replace(state, parity=event.parity)
-    return replace(state, swap=swaps.checked(state.swap, event.digest, event.parity))
-
-
-def _swapped(state: Deployment, event: swaps.Event) -> Deployment:
-    swap = state.swap
-    match event:
-        case SwapRequested():
-            return replace(state, swap=swaps.requested(event))
-        case SwapClaimed():
-            return replace(state, swap=swaps.claimed(swap, event), claims=event.claim)
-        case SwapInterrupted():
-            return replace(state, swap=swaps.unclaimed(swap))
-        case CheckpointSwapped():
-            bakes = swaps.guarded(swap, event, state.parity)
-            parity = None if swap is None else swap.parity
-            return _answered_by(state, event.worker, event.digest, parity, bakes)
-        case SwapReverted():
-            parity = None if swap is None else swap.parity
-            return _answered_by(state, event.worker, event.digest, parity, None)
-        case ShadowStarted():
-            return replace(state, swap=swaps.shadowed(swap, event))
-        case SwapFailed() | SwapPassed() | ShadowCompared() | BakingStopped():
-            return replace(state, swap=None)
-        case _:
-            assert_never(event)
-
-
-def _answered_by(
-    state: Deployment,
-    worker: WorkerId,
-    digest: Digest,
-    parity: Parity | None,
-    swap: Swap | None,
-) -> Deployment:
-    return replace(state, server=worker, digest=digest, parity=parity, swap=swap)
-
-
-def _idle(state: Deployment, status: Status) -> Deployment:
-    """Return it as it is in `status`, with nothing left that was under way."""
-    return replace(_still(state, status), swap=None)
-
-
-def _still(state: Deployment, status: Status) -> Deployment:
-    """Return it in `status`; a swap that is under way goes on."""
-    return replace(state, status=status, reason=None, claim=None, server=None)
-
-
-def _outstanding(state: Deployment, reason: str | None) -> Deployment:
-    if reason is None:
-        return replace(_idle(state, Status.PENDING), attempt=0, parity=None)
-    lost = replace(_still(state, Status.PENDING), reason=reason)
-    return replace(lost, swap=swaps.unclaimed(state.swap))
+__all__ = [
+    "KIND",
+    "NO_DEPLOYMENT",
+    "AssignCheckpoint",
+    "Bake",
+    "CheckpointAssigned",
+    "ClaimConnect",
+    "Command",
+    "ConfirmConnected",
+    "Connect",
+    "ConnectClaimed",
+    "ConnectFailed",
+    "ConnectRequested",
+    "Connected",
+    "ConnectionLost",
+    "CreateDeployment",
+    "DeleteDeployment",
+    "Deployment",
+    "DeploymentCreated",
+    "DeploymentDeleted",
+    "DeploymentKeyRotated",
+    "DeploymentRestored",
+    "Disconnect",
+    "Disconnected",
+    "Event",
+    "FailConnect",
+    "LoseConnection",
+    "MemoryScope",
+    "ParityChecked",
+    "RecordParity",
+    "RestoreDeployment",
+    "RotateKey",
+    "ServerReplaced",
+    "StartServing",
+    "StartSwap",
+    "Status",
+    "TakeOver",
+    "Work",
+    "decide",
+    "evolve",
+    "react",
+]
