@@ -1,11 +1,9 @@
 """Pipelines whose trainings are played by hand: every event is a real one.
 
-What a trainer and a runner would append is appended here by the very commands that
-they use, so that a test says in which order things happen.
+The runner is the real one, a step of one stage at a time; what it waits for is done by
+hand, so that a test says in which order things happen.
 """
 
-from collections.abc import Sequence
-from datetime import timedelta
 from itertools import count
 from uuid import UUID
 
@@ -13,37 +11,25 @@ from attrs import field, frozen
 
 from arena_core.application.handling import Change
 from arena_core.application.pipeline_views import PipelineView, StageView
+from arena_core.application.ports import MetricPoint
+from arena_core.application.session import Core
+from arena_core.application.stage_steps import Step
 from arena_core.application.triggering import Bound, triggered
 from arena_core.domain import agent, experiment, pipeline, stage
 from arena_core.domain.agent import FreezeCheckpoint, Frozen, Origin, ReplaceCheckpoint
-from arena_core.domain.experiment import (
-    DeleteExperiment,
-    Experiment,
-    ReleaseExperiment,
+from arena_core.domain.experiment import DeleteExperiment, ReleaseExperiment
+from arena_core.domain.ids import (
+    AgentId,
+    Digest,
+    ExperimentId,
+    ProjectId,
+    deployment_of,
 )
-from arena_core.domain.ids import AgentId, Digest, ExperimentId, ProjectId, WorkerId
 from arena_core.domain.stage import Stage
-from arena_core.domain.stage_commands import (
-    FailStage,
-    StartStage,
-    StopStage,
-    SucceedStage,
-)
-from arena_core.domain.stage_run import AT_WORK, Cause, Product, Yields
-from arena_core.domain.stage_settings import Trigger
-from arena_core.domain.training_commands import (
-    ClaimTraining,
-    FinishTraining,
-    RecordTrainedCheckpoint,
-    RequestTraining,
-    StartTraining,
-)
+from arena_core.domain.stage_run import Cause, Status
 from arena_core.domain.values import CheckpointType, Family, ProjectKind, Scores
-from unit.scenes import CARTPOLE, CONTEXT, Scene
-
-WORKER = WorkerId(UUID(int=7))
-LEASE = timedelta(hours=1)
-SOURCES = {"Supervised": "tables", "LatentPPO": "tables"}
+from unit.by_hand import Serving, Training, handle
+from unit.scenes import CARTPOLE, Scene
 
 
 def digest(letter: str) -> Digest:
@@ -145,68 +131,87 @@ class Chain:
             Change(experiment, bound, DeleteExperiment()),
         )
 
-    # --- what a runner and a trainer do ----------------------------------------------
+    # --- what the runner does, and what others do whom it waits for ------------------
 
-    def handle(self, *changes: Change):
-        return self.scene.arena.application.core.handler.handle(CONTEXT, *changes)
+    @property
+    def core(self) -> Core:
+        return self.scene.arena.application.core
+
+    def handle(self, *changes: Change) -> None:
+        handle(self.core, *changes)
 
     def state(self, position: int) -> Stage:
         return self.use.session.find(stage.KIND, self.stage(position).id).state
 
+    def step(self, position: int) -> None:
+        """Have the runner do what follows of one stage, and of no other."""
+        step = Step.of(self.core, self.stage(position).id)
+        assert step is not None, "it is not at work"
+        step.take()
+
     def start(self, position: int) -> None:
-        """Begin the work of the stage's run: its training, if it is an experiment."""
+        """Have the runner begin the stage's run, and a trainer take its training on.
+
+        What can never begin has failed then.
+        """
+        self.step(position)
         state = self.state(position)
-        bound = state.run.settings.experiment_id
-        started = Change(stage, state.id, StartStage(state.run.id, training=None))
-        if bound is None:
-            self.handle(started)
-            return
-        training = self._experiment(bound).training
-        number = 1 if training is None else training.number + 1
-        self.handle(
-            Change(
-                experiment,
-                bound,
-                RequestTraining(state.run.resume_step, stage=state.id),
-            ),
-            Change(stage, state.id, StartStage(state.run.id, training=number)),
-        )
-        until = self.scene.arena.application.core.clock() + LEASE
-        self.handle(Change(experiment, bound, ClaimTraining(WORKER, until)))
-        self.handle(
-            Change(experiment, bound, StartTraining(WORKER, self._claim(bound)))
-        )
+        if state.status is Status.RUNNING and state.run.training is not None:
+            self.training(position).begin()
+
+    def training(self, position: int) -> Training:
+        bound = self.state(position).run.settings.experiment_id
+        assert bound is not None
+        return Training(self.core, bound)
 
     def write(self, position: int, step: int, letter: str) -> None:
         """Have the training of the stage write a checkpoint."""
-        bound = self._bound(position)
-        written = RecordTrainedCheckpoint(
-            WORKER, self._claim(bound), step, digest(letter), 1
-        )
-        self.handle(Change(experiment, bound, written))
+        self.training(position).write(step, digest(letter))
 
-    def end(
-        self, position: int, fitness: dict[str, float] | None = None, how=SucceedStage
-    ) -> None:
-        """End the run, and trigger the Auto stage behind it, in one append.
+    def end(self, position: int, fitness: dict[str, float] | None = None) -> None:
+        """Have the work succeed, and the runner see it: what is next may be triggered.
 
         `fitness`: of checkpoints, by the letter of their digests.
         """
-        state = self.state(position)
-        bound = state.run.settings.experiment_id
-        if bound is not None:
-            finish = FinishTraining(WORKER, self._claim(bound))
-            self.handle(Change(experiment, bound, finish))
-        left = self._left(position, fitness or {})
-        end = (
-            how(state.run.id, left)
-            if how is SucceedStage
-            else how(state.run.id, "No.", left)
-        )
-        changes = [Change(stage, state.id, end)]
-        if how is SucceedStage:
-            changes += self._next(position, end)
-        self.handle(*changes)
+        self._measure(position, fitness)
+        self._work(position).finish()
+        self.step(position)
+
+    def fail(self, position: int, fitness: dict[str, float] | None = None) -> None:
+        self._measure(position, fitness)
+        self._work(position).fail("No.")
+        self.step(position)
+
+    def halt(self, position: int, fitness: dict[str, float] | None = None) -> None:
+        """Stop the run.  Where there is no cancelling it, its work fails."""
+        self._measure(position, fitness)
+        if self.stage(position).status is Status.RUNNING:
+            self.use.pipelines.stop(self.id, self.stage(position).id)
+        self.step(position)
+        if self.stage(position).status is not Status.STOPPING:
+            return
+        if self.state(position).run.training is None:
+            self._work(position).fail("No.")
+        else:
+            self.training(position).acknowledge_stop()
+        self.step(position)
+
+    def _work(self, position: int) -> Training | Serving:
+        agent_id = self.state(position).run.agent_id
+        if agent_id is None:
+            return self.training(position)
+        return Serving(self.core, deployment_of(agent_id))
+
+    def _measure(self, position: int, fitness: dict[str, float] | None) -> None:
+        if not fitness or self.state(position).run.training is None:
+            return
+        training = self.training(position)
+        points = [
+            MetricPoint(written.step, "fitness", fitness[written.digest[0]])
+            for written in training.state.checkpoints
+            if written.digest[0] in fitness
+        ]
+        self.use.experiments.add_metrics(training.experiment_id, points)
 
     def run(self, position: int, letter: str, fitness: float | None = 1.0) -> StageView:
         """Trigger an Experiment stage and have it write one checkpoint, at step 10."""
@@ -221,21 +226,10 @@ class Chain:
         self.end(position, {} if fitness is None else {letter: fitness})
         return self.stage(position)
 
-    def give_up(self, position: int) -> None:
-        """End a run that cannot begin, as a runner does."""
-        run = self.state(position).run
-        fail = FailStage(run.id, "It cannot begin.", for_good=True)
-        self.handle(Change(stage, self.stage(position).id, fail))
-
-    def fail(self, position: int, fitness: dict[str, float] | None = None) -> None:
-        self.end(position, fitness, FailStage)
-
-    def halt(self, position: int, fitness: dict[str, float] | None = None) -> None:
-        self.end(position, fitness, StopStage)
-
     def forget(self, position: int, step: int) -> None:
         """Delete a checkpoint of the experiment that is bound to the stage."""
-        self.use.experiments.delete_checkpoint(self._bound(position), step)
+        bound = self.stage(position).experiment_id
+        self.use.experiments.delete_checkpoint(bound, step)
 
     # --- saved agents ----------------------------------------------------------------
 
@@ -248,7 +242,7 @@ class Chain:
         algorithm: str = "PPO",
         family: Family = Family.RL,
     ) -> AgentId:
-        agent_id = AgentId(self.scene.arena.application.core.new_id())
+        agent_id = AgentId(self.core.new_id())
         origin = Origin(
             ExperimentId(UUID(int=1)),
             "elsewhere",
@@ -266,46 +260,6 @@ class Chain:
     def replace(self, agent_id: AgentId, letter: str) -> None:
         command = ReplaceCheckpoint(frozen_as(letter), agent.Cause.REDEPLOY)
         self.handle(Change(agent, agent_id, command))
-
-    # --- how -------------------------------------------------------------------------
-
-    def _bound(self, position: int) -> ExperimentId:
-        bound = self.stage(position).experiment_id
-        assert bound is not None
-        return ExperimentId(bound)
-
-    def _experiment(self, experiment_id: UUID) -> Experiment:
-        return self.use.session.find(experiment.KIND, experiment_id).state
-
-    def _claim(self, experiment_id: UUID) -> int:
-        training = self._experiment(experiment_id).training
-        assert training is not None
-        assert training.claim is not None
-        return training.claim.number
-
-    def _left(self, position: int, fitness: dict[str, float]) -> Yields:
-        bound = self.state(position).run.settings.experiment_id
-        if bound is None:
-            return Yields()
-        products = [
-            Product(bound, w.step, w.digest, Scores(None, fitness.get(w.digest[0])))
-            for w in sorted(self._experiment(bound).checkpoints, key=lambda w: w.step)
-        ]
-        scored = [p for p in products if p.scores.evaluation is not None]
-        best = max(scored, key=lambda p: (p.scores.evaluation, p.step), default=None)
-        return Yields(best, products[-1] if products else None)
-
-    def _next(self, position: int, end: SucceedStage) -> Sequence[Change]:
-        stages = self.view.stages
-        if position == len(stages) or stages[position].trigger is not Trigger.AUTO:
-            return ()
-        if stages[position].status in AT_WORK:
-            return ()
-        before = self.state(position)
-        (event,) = stage.decide(end, before, self.scene.arena.application.core.clock())
-        just = stage.evolve(before, event)
-        bound = self.bound(position + 1)
-        return triggered(self.use.session, bound, Cause.AUTO, just=just)
 
 
 def frozen_as(letter: str) -> Frozen:

@@ -7,26 +7,20 @@ from collections.abc import Mapping
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from arena_core import gym
-from arena_core.application.handling import Change
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.pipeline_views import PipelineView, RunView, StageView
 from arena_core.application.ports import MetricPoint, Recorded
 from arena_core.application.use_cases import UseCases
 from arena_core.domain import experiment
 from arena_core.domain.experiment import Experiment
-from arena_core.domain.ids import (
-    DEFAULT_ORGANISATION,
-    Digest,
-    ExperimentId,
-    WorkerId,
-)
+from arena_core.domain.ids import DEFAULT_ORGANISATION, Digest, ExperimentId
 from arena_core.domain.values import LIBRARY, Caller, Role
-from unit.scenes import CONTEXT
+from unit.by_hand import Training
 from unit.workers import Worker, World
 
 import bundles
@@ -35,7 +29,6 @@ CARTPOLE = gym("CartPole-v1")
 COMMAND = {"argv": ["train"]}
 LAB = Caller(DEFAULT_ORGANISATION, LIBRARY, Role.MANAGER)
 """Whoever has the store, and may have any program run."""
-_TRAINER = WorkerId(UUID(int=77))
 
 
 @define
@@ -136,10 +129,7 @@ class Works:
 
     def begin(self, experiment_id: UUID) -> None:
         """Take the training on, as a trainer does."""
-        lease_until = self.world.now + timedelta(hours=1)
-        self._do(experiment_id, experiment.ClaimTraining(_TRAINER, lease_until))
-        claim = self._claim(experiment_id)
-        self._do(experiment_id, experiment.StartTraining(_TRAINER, claim))
+        self._training(experiment_id).begin()
 
     def write(
         self,
@@ -156,27 +146,19 @@ class Works:
         digest = self.worker.core.blobs.put(bundle)
         if fitness is not None:
             self._measure(experiment_id, step, fitness)
-        self._do(
-            experiment_id,
-            experiment.RecordTrainedCheckpoint(
-                _TRAINER, self._claim(experiment_id), step, digest, 1
-            ),
-        )
+        self._training(experiment_id).write(step, digest)
         return digest
 
     def finish(self, experiment_id: UUID) -> None:
-        claim = self._claim(experiment_id)
-        self._do(experiment_id, experiment.FinishTraining(_TRAINER, claim))
+        self._training(experiment_id).finish()
         self.go_on()
 
     def fail(self, experiment_id: UUID, reason: str = "It crashed.") -> None:
-        claim = self._claim(experiment_id)
-        self._do(experiment_id, experiment.FailTraining(_TRAINER, claim, reason))
+        self._training(experiment_id).fail(reason)
         self.go_on()
 
     def acknowledge_stop(self, experiment_id: UUID) -> None:
-        claim = self._claim(experiment_id)
-        self._do(experiment_id, experiment.AcknowledgeStop(_TRAINER, claim))
+        self._training(experiment_id).acknowledge_stop()
         self.go_on()
 
     def succeed(
@@ -195,12 +177,12 @@ class Works:
         """Delete it, though a stage trains it."""
         bound_to = self.state(experiment_id).bound_to
         if bound_to is not None:
-            self._do(experiment_id, experiment.ReleaseExperiment(bound_to))
-        self._do(experiment_id, experiment.DeleteExperiment())
+            self._training(experiment_id).do(experiment.ReleaseExperiment(bound_to))
+        self._training(experiment_id).do(experiment.DeleteExperiment())
 
     def ask_for_training(self, experiment_id: UUID) -> None:
         """Ask for a training of which the stage knows nothing."""
-        self._do(experiment_id, experiment.RequestTraining())
+        self._training(experiment_id).do(experiment.RequestTraining())
 
     def state(self, experiment_id: UUID) -> Experiment:
         return self.use.session.find(experiment.KIND, experiment_id, deleted=True).state
@@ -218,15 +200,8 @@ class Works:
     def last(self, name: str) -> Recorded:
         return next(r for r in reversed(self.events()) if r.name == name)
 
-    def _do(self, experiment_id: UUID, command: object) -> None:
-        context = evolve(CONTEXT, command_id=uuid4())
-        change = Change(experiment, experiment_id, command)
-        self.worker.core.handler.handle(context, change)
-
-    def _claim(self, experiment_id: UUID) -> int:
-        training = self.state(experiment_id).training
-        assert training is not None
-        return training.claims
+    def _training(self, experiment_id: UUID) -> Training:
+        return Training(self.worker.core, experiment_id)
 
     def _measure(self, experiment_id: UUID, step: int, fitness: float) -> None:
         core = self.worker.core

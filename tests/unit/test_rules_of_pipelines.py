@@ -18,7 +18,6 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.domain.ids import agent_added_by
-from arena_core.domain.stage_commands import FailStage
 from arena_core.domain.stage_run import Cause, Status
 from arena_core.domain.stage_settings import (
     AutoAdd,
@@ -31,7 +30,7 @@ from arena_core.domain.stage_settings import (
 from arena_core.domain.training_commands import (
     RequestTraining,
 )
-from arena_core.domain.values import Family, ProjectKind
+from arena_core.domain.values import CheckpointType, Family, ProjectKind
 from unit.chains import Chain, digest
 from unit.scenes import ANN, STRANGER
 
@@ -43,6 +42,11 @@ def chain(scene):
 
 def order(chain):
     return [s.id for s in chain.view.stages]
+
+
+def added(chain):
+    """Return the checkpoints of the agents that there are, by their names."""
+    return {agent.name: agent.checkpoint for agent in chain.use.agents.list()}
 
 
 # --- experiments that are bound -----------------------------------------------------
@@ -242,9 +246,18 @@ def test_rule_67_a_later_stage_takes_the_best_or_the_final_checkpoint(
         chain.edit(1, checkpoint="specific")
 
 
-def test_rule_67_ties_of_best_go_to_the_larger_step_and_what_has_no_score_is_no_best(
-    chain,
-):
+def test_rule_67_ties_of_best_go_to_the_larger_step(chain):
+    chain.insert()
+    chain.insert()
+    chain.trigger(1)
+    chain.start(1)
+    for step, letter in ((10, "a"), (30, "c"), (20, "b"), (40, "d")):
+        chain.write(1, step, letter)
+    chain.end(1, {"a": 2.0, "b": 2.0, "c": 2.0, "d": 1.0})
+    assert chain.trigger(2).run.consumed.digest == digest("c")
+
+
+def test_rule_67_what_has_no_score_is_no_best_and_can_be_the_final_one(chain):
     chain.insert()
     chain.insert()
     chain.run(1, "a", fitness=None)
@@ -255,26 +268,76 @@ def test_rule_67_ties_of_best_go_to_the_larger_step_and_what_has_no_score_is_no_
 
 
 def test_rule_68_auto_add_can_be_asked_of_every_experiment_stage_and_of_no_other(chain):
-    assert chain.insert(auto_add="final").auto_add is AutoAdd.FINAL
-    assert chain.insert().auto_add is AutoAdd.NO
+    chain.insert(auto_add="final", agent_name="one")
+    chain.insert()
+    chain.insert(auto_add="best", agent_name="three")
     with pytest.raises(Rejected, match="leave auto_add out"):
         chain.insert(type="deployment", auto_add="best")
+    for position, letter in enumerate("abc", start=1):
+        chain.run(position, letter)
+    assert {name: its.digest for name, its in added(chain).items()} == {
+        "one": digest("a"),
+        "three": digest("c"),
+    }
 
 
-def test_rule_69_the_stage_says_which_checkpoint_is_added(chain):
-    chain.insert(auto_add="best")
-    run = chain.trigger(1).run
-    state = chain.state(1)
-    assert state.run.settings.auto_add is AutoAdd.BEST
-    assert agent_added_by(run.id) == agent_added_by(state.run.id)
+@pytest.mark.parametrize("end", [Chain.fail, Chain.halt])
+def test_rule_68_what_does_not_succeed_adds_no_agent(chain, end):
+    chain.insert(auto_add="final")
+    chain.trigger(1)
+    chain.start(1)
+    chain.write(1, 10, "a")
+    end(chain, 1, {"a": 1.0})
+    assert not added(chain)
+
+
+@pytest.mark.parametrize(
+    ("auto_add", "fitness", "expected"),
+    [
+        ("best", {"a": 2.0, "b": 1.0}, (CheckpointType.BEST, 10, "a")),
+        ("final", {"a": 2.0, "b": 1.0}, (CheckpointType.FINAL, 20, "b")),
+        ("best", {}, (CheckpointType.FINAL, 20, "b")),
+    ],
+)
+def test_rule_69_the_best_or_the_final_is_added_and_the_final_where_none_is_scored(
+    chain, auto_add, fitness, expected
+):
+    chain.insert(auto_add=auto_add)
+    chain.trigger(1)
+    chain.start(1)
+    chain.write(1, 10, "a")
+    chain.write(1, 20, "b")
+    chain.end(1, fitness)
+    (its,) = added(chain).values()
+    kind, step, letter = expected
+    assert (its.type, its.step, its.digest) == (kind, step, digest(letter))
+
+
+def test_rule_69_each_success_adds_an_agent_of_its_own(chain):
+    chain.insert(auto_add="best", agent_name="taught")
+    chain.run(1, "a")
+    (first,) = chain.use.agents.list()
+    assert first.id == agent_added_by(chain.state(1).run.id)
+    chain.run(1, "b")
+    found = {agent.checkpoint.digest for agent in chain.use.agents.list()}
+    assert found == {digest("a"), digest("b")}
 
 
 def test_rule_70_a_latent_stage_takes_a_supervised_checkpoint_as_its_decoder(chain):
     chain.insert(chain.experiment("Supervised"))
     chain.insert(chain.experiment("LatentPPO"))
+    chain.insert(chain.experiment("LatentPPO"))
     chain.run(1, "a")
-    run = chain.trigger(2).run
-    assert run.consumed.digest == digest("a")
+    chain.trigger(2)
+    chain.start(2)
+    begun = chain.training(2).state.training.beginning
+    assert (begun.decoder, begun.weights) == (digest("a"), None)
+    chain.write(2, 10, "b")
+    chain.end(2, {"b": 1.0})
+    chain.trigger(3)
+    chain.start(3)
+    begun = chain.training(3).state.training.beginning
+    assert (begun.decoder, begun.weights) == (None, digest("b")), "it trains further"
 
 
 def test_rule_70_a_latent_stage_in_the_first_place_needs_a_saved_agent(chain):
@@ -359,6 +422,36 @@ def test_rule_72_it_is_not_the_first_experiment_that_is_deployed(chain):
     chain.trigger(2)
     chain.work(2, "b")
     assert chain.trigger(3).run.consumed.digest == digest("b")
+
+
+def test_rule_73_a_deployment_stage_makes_its_agent_connects_it_and_succeeds(chain):
+    chain.insert()
+    chain.insert(type="deployment", agent_name="live")
+    chain.run(1, "a")
+    chain.trigger(2)
+    assert not chain.use.agents.list(), "it was triggered, and has not begun"
+    chain.start(2)
+    (made,) = chain.use.agents.list()
+    assert (made.name, made.checkpoint.digest) == ("live", digest("a"))
+    assert made.deployment.status.value == "Pending"
+    assert chain.stage(2).status is Status.RUNNING
+    chain.end(2)
+    assert chain.stage(2).status is Status.SUCCEEDED
+    assert chain.use.agents.get(made.id).deployment.status.value == "Deployed"
+    assert chain.stage(2).run.agent_id == made.id
+
+
+def test_rule_73_a_deployment_stage_has_failed_when_its_agent_has(chain):
+    chain.insert()
+    chain.insert(type="deployment")
+    chain.run(1, "a")
+    chain.trigger(2)
+    chain.start(2)
+    chain.fail(2)
+    failed = chain.stage(2)
+    assert (failed.status, failed.run.reason) == (Status.FAILED, "No.")
+    (made,) = chain.use.agents.list()
+    assert made.deployment.status.value == "Failed"
 
 
 def test_rule_73_a_deployment_stage_has_no_experiment_and_names_its_agent(chain):
@@ -928,7 +1021,7 @@ def test_a_failure_that_is_tried_again_keeps_what_it_has_left(chain):
     chain.trigger(1)
     chain.start(1)
     chain.write(1, 10, "a")
-    chain.end(1, {}, FailStage)
+    chain.fail(1)
     waiting = chain.stage(1)
     assert (waiting.status, waiting.run.reason) == (Status.PENDING, "No.")
     assert waiting.run.retry_at is not None

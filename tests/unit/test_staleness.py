@@ -30,6 +30,7 @@ class Oracle:
     def __init__(self):
         self.order, self.kind, self.bound, self.rule = [], {}, {}, {}
         self.took, self.left, self.there = {}, {}, {}
+        self.measured = {}
         self.start, self.agents = None, {}
 
     def before(self, stage):
@@ -57,11 +58,16 @@ class Oracle:
             self.took[stage] = ("experiment", self.bound[stage], None)
 
     def ends(self, stage, scores):
-        written = sorted(self.there.get(self.bound[stage], []))
-        scored = [(scores[x], step, x) for step, x in written if x in scores]
+        e = self.bound[stage]
+        written = sorted(self.there.get(e, []))
+        self.measured |= {(e, s): scores[x] for s, x in written if x in scores}
+        scored = [
+            (self.measured[e, step], step, x)
+            for step, x in written
+            if (e, step) in self.measured
+        ]
         found = {"final": written[-1][1] if written else None}
         found["best"] = max(scored)[2] if scored else None
-        e = self.bound[stage]
         self.left[stage] = {k: v and (e, v) for k, v in found.items()}
 
     def stale(self, stage):
@@ -241,12 +247,10 @@ class Staleness(RuleBasedStateMachine):
         stage = self.at(which)
         if stage is None or stage.status is not Status.PENDING:
             return
-        try:
-            self.chain.start(which)
-        except Conflict:  # what it was to go on from was deleted meanwhile
-            self.chain.give_up(which)
-        else:
-            self.fresh[stage.id] = self.chain.state(which).run.resume_step is None
+        self.chain.start(which)
+        begun = self.chain.state(which)
+        if begun.status is Status.RUNNING:  # what it goes on from was not deleted
+            self.fresh[stage.id] = begun.run.resume_step is None
 
     @with_a(WORKING)
     @rule(which=positions_in(WORKING), step=st.sampled_from([10, 20]), letter=LETTER)
