@@ -4,7 +4,9 @@ One caller, one connection; the calls and the echo take turns, so that whatever 
 the machine does is the same for all.  What is printed are medians of the rounds.  The
 store is on the disk of the current folder, and every change is synced.
 
-    python bench/control_plane.py [--rounds 9] [--calls 100]
+    python bench/control_plane.py [--rounds 9] [--calls 100] [--events 20000]
+
+`--events`: how much the log holds already, of another organisation.
 """
 
 import argparse
@@ -15,13 +17,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import create_connection, create_server
 from statistics import median
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 from attrs import frozen
+
+from arena_core.adapters.stores.sqlite import SQLiteEventStore
+from arena_core.application.ports import Context, Write
+from arena_core.domain.ids import OrganisationId, ProjectId
+from arena_core.domain.project import ProjectCreated
+from arena_core.domain.values import LIBRARY, ProjectKind
 
 from machine import describe, write_policy
 from served import API, prepare, serving
@@ -29,6 +39,8 @@ from served import API, prepare, serving
 HERE = Path(__file__).parent
 ECHO = "echo, a bare Starlette app"
 START_S = 30.0
+HUNDRED = 100
+ELSEWHERE = OrganisationId("elsewhere")
 
 
 @frozen
@@ -90,6 +102,21 @@ def calls_of(caller: Caller, experiment: str) -> dict[str, Callable[[], None]]:
     }
 
 
+def looks_back(
+    caller: Caller, experiment: str, since: int
+) -> dict[str, Callable[[], None]]:
+    """Return reads of the past, each of another position after `since`."""
+    positions = itertools.count(since)
+
+    def then(path: str) -> Callable[[], None]:
+        return lambda: caller.expect(200, "GET", f"{path}as_of={next(positions)}")
+
+    return {
+        "GET it as of then": then(f"{API}/experiments/{experiment}?"),
+        "GET a list of 100 as of then": then(f"{API}/projects?limit=100&"),
+    }
+
+
 def reads_of_pipelines(caller: Caller) -> dict[str, Callable[[], None]]:
     """Return the reads of who watches pipelines, of which there are 100 of 5 stages."""
     lab = caller.make("/projects", {"name": "lab", "kind": "advanced"})
@@ -117,6 +144,22 @@ def pipeline(caller: Caller, project: str, stages: int) -> str:
         stage = {"type": "experiment", "experiment_id": bound}
         caller.make(f"{below}/stages", stage)
     return made
+
+
+def fill(path: Path, events: int) -> int:
+    """Append events of another organisation; return where the log ends."""
+    store = SQLiteEventStore.open(path)
+    for begin in range(0, events, HUNDRED):
+        command, writes = uuid4(), []
+        for number in range(begin, min(begin + HUNDRED, events)):
+            made = ProjectId(uuid4())
+            event = ProjectCreated(made, f"p{number}", ProjectKind.ADVANCED, "")
+            writes.append(Write(made, 0, [event]))
+        context = Context(ELSEWHERE, LIBRARY, command, command)
+        store.append(writes, context=context, occurred_at=datetime.now(UTC))
+    head = store.head()
+    store.close()
+    return head
 
 
 @contextmanager
@@ -158,11 +201,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--events", type=int, default=20_000)
     arguments = parser.parse_args()
     print(describe())
     with TemporaryDirectory(dir=".") as name, echoing() as port:
         folder = Path(name).absolute()
         prepared = prepare(folder, [write_policy(folder / "bundle")])
+        since = fill(prepared.store, arguments.events)
         with serving(prepared) as server:
             caller = Caller(HTTPConnection("127.0.0.1", server.port), server.token)
             for _ in range(100):
@@ -171,6 +216,7 @@ def main() -> None:
             calls = {
                 ECHO: lambda: echo.expect(200, "POST", "/echo", {"name": "p"}),
                 **calls_of(caller, prepared.experiment),
+                **looks_back(caller, prepared.experiment, since),
                 **reads_of_pipelines(caller),
             }
             measure(calls, arguments.rounds, arguments.calls)

@@ -160,7 +160,7 @@ def rows(draw: st.DrawFn, states: dict[str, st.SearchStrategy[Any]]) -> Row:
         version=draw(counts),
         created_position=draw(st.integers(1, 6)),
         created_at=draw(times),
-        position=draw(counts),
+        position=draw(st.integers(0, 8) | counts),
         changed_at=draw(times),
         state=draw(states[kind]),
         refers=draw(st.frozensets(st.sampled_from(PARENTS), max_size=2)),
@@ -178,6 +178,7 @@ def queries() -> st.SearchStrategy[Query]:
         limit=st.none() | st.integers(0, 3),
         deleted=st.booleans(),
         refers=st.none() | st.sampled_from(PARENTS),
+        changed_since=st.none() | st.integers(0, 6),
     )
 
 
@@ -194,6 +195,9 @@ def looked_through(rows: dict[UUID, Row], query: Query) -> list[Row]:
         if query.name is not None and row.name != query.name:
             continue
         if query.refers is not None and query.refers not in row.refers:
+            continue
+        since = query.changed_since
+        if since is not None and not (row.created_position <= since < row.position):
             continue
         if row.deleted and not query.deleted:
             continue

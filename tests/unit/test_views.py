@@ -231,8 +231,10 @@ class Life(RuleBasedStateMachine):
         fresh.catch_up()
         assert everything(fresh.rows) == live
         for position in range(len(log) + 1):
-            past = everything(self.worker.core.views.at(position))
+            views = self.worker.core.views
+            past = everything(views.at(position))
             assert past == fold(log[:position], Snapshot([]))
+            assert past == everything(views.replayed(position))
             if position in self.seen:
                 rows, views = self.seen[position]
                 assert past == rows

@@ -139,7 +139,7 @@ class Audit:
         else:
             as_of = self.session.as_of
             position = store.head() if as_of is None else as_of
-        past = self.session.at(position)
+        past = self.session.replayed(position)
         experiments = past.query(experiment.KIND)
         return Replayed(
             position,

@@ -191,6 +191,8 @@ class Query:
     """Whether to return the deleted ones too."""
     refers: UUID | None = None
     """Only rows that are to be found by this."""
+    changed_since: int | None = None
+    """Only rows that were there at this position, and have changed after it."""
 
 
 @frozen

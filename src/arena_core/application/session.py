@@ -102,6 +102,8 @@ class Session:
     core: Core = field(repr=False)
     caller: Caller
     _as_of: int | None = None
+    _from_the_log: bool = False
+    """Whether the past is folded from the log alone, from its beginning."""
     attempt: Attempt = field(factory=Attempt, kw_only=True, repr=False)
 
     @property
@@ -112,6 +114,10 @@ class Session:
 
     def at(self, position: int | None) -> "Session":
         return evolve(self, as_of=position, attempt=Attempt())
+
+    def replayed(self, position: int) -> "Session":
+        """Return the session at a position, with nothing read but the log."""
+        return evolve(self.at(position), from_the_log=True)
 
     def under(self, key: Key) -> "Session":
         """Return the session in which this is asked for under an idempotency key.
@@ -134,7 +140,9 @@ class Session:
     def rows(self) -> RowReader:
         """The read model: what this process has written is in it."""
         if self.as_of is not None:
-            return self.core.views.at(self.as_of)
+            views = self.core.views
+            look = views.replayed if self._from_the_log else views.at
+            return look(self.as_of)
         self.core.views.catch_up()
         return self.core.views.rows
 

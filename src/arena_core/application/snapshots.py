@@ -16,6 +16,10 @@ def matches(query: Query, row: Row) -> bool:
         and query.parent in (None, row.parent)
         and query.name in (None, row.name)
         and (query.refers is None or query.refers in row.refers)
+        and (
+            query.changed_since is None
+            or row.created_position <= query.changed_since < row.position
+        )
     )
 
 
@@ -34,7 +38,7 @@ class Snapshot:
 
     def find(self, query: Query) -> Sequence[Row]:
         found = [row for row in self._rows.values() if matches(query, row)]
-        found.sort(key=_creation)
+        found.sort(key=creation)
         return found[: query.limit]
 
     def put(self, rows: Iterable[Row]) -> None:
@@ -48,5 +52,6 @@ class Snapshot:
         return copy
 
 
-def _creation(row: Row) -> tuple[int, UUID]:
+def creation(row: Row) -> tuple[int, UUID]:
+    """Return what rows are sorted by, wherever they are listed."""
     return row.created_position, row.id

@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 from arena_core.application.handling import Decider
 from arena_core.application.history import PAGE, pages
+from arena_core.application.past import Past
 from arena_core.application.ports import (
     Batch,
     EventStore,
@@ -62,6 +63,7 @@ DECIDERS: dict[str, Decider[Any, Any, Any]] = {
     )
 }
 PAST_VIEWS = 8
+"""How many pasts are kept for the next question."""
 MOST_FOLDS = 2
 """How many pasts may be folded at the same time: each reads the whole log."""
 UNKNOWN = -1
@@ -145,7 +147,7 @@ class Views:
         """Up to where others have brought the rows, so that any may have changed."""
         self._catching_up = threading.Lock()
         self._findings = _Findings(UNKNOWN)
-        self._past: OrderedDict[int, Snapshot] = OrderedDict()
+        self._past: OrderedDict[tuple[type, int], RowReader] = OrderedDict()
         self._lock = threading.Lock()
         self._folding = threading.Semaphore(MOST_FOLDS)
 
@@ -221,7 +223,11 @@ class Views:
 
         It is true even while the projection has stopped.
         """
-        return fold(self._store.read(stream), Snapshot([])).get(stream)
+        return self._of(stream, None)
+
+    def _of(self, stream: UUID, up_to: int | None) -> Row | None:
+        events = self._store.read(stream, up_to=up_to)
+        return fold(events, Snapshot([])).get(stream)
 
     def rebuild(self) -> int:
         """Make all rows anew from the log, and put them in place at once."""
@@ -235,18 +241,38 @@ class Views:
     def at(self, position: int) -> RowReader:
         """Return the rows as they were when the log ended at `position`.
 
-        Raises `Corrupt` for an event up to there that cannot be understood.
+        They are what the read model says, as far as it has not changed since.  Raises
+        `Corrupt` for an event up to there that cannot be understood.
         """
         position = min(position, self._store.head())  # what lies ahead may change
+        if self.catch_up() < position:  # it has stopped before
+            return self.replayed(position)
+        return self._kept(Past, position, lambda: Past(position, self.rows, self._of))
+
+    def replayed(self, position: int) -> RowReader:
+        """Return the same from the log alone, which is read from its beginning.
+
+        Raises `Corrupt` for an event up to there that cannot be understood.
+        """
+        position = min(position, self._store.head())
+        return self._kept(Snapshot, position, lambda: self._folded(position))
+
+    def _folded(self, position: int) -> Snapshot:
+        with self._folding:
+            rows = fold(pages(self._store, up_to=position), Snapshot([]))
+        return Snapshot(rows.values())
+
+    def _kept(
+        self, kind: type, position: int, make: Callable[[], RowReader]
+    ) -> RowReader:
+        """Return the past that is known, or that is made: the next may ask for it."""
+        key = (kind, position)
         with self._lock:
-            known = self._past.get(position)
-        if known is None:
-            with self._folding:
-                rows = fold(pages(self._store, up_to=position), Snapshot([]))
-            known = Snapshot(rows.values())
+            known = self._past.get(key)
+        known = known or make()
         with self._lock:
-            self._past[position] = known
-            self._past.move_to_end(position)
+            self._past[key] = known
+            self._past.move_to_end(key)
             while len(self._past) > PAST_VIEWS:
                 self._past.popitem(last=False)
         return known

@@ -64,6 +64,7 @@ _SCHEMA = (
         ON rows (kind, organisation, created_position, id)""",
     "CREATE INDEX rows_by_parent ON rows (kind, parent, created_position, id)",
     "CREATE INDEX rows_by_name ON rows (kind, name, created_position, id)",
+    "CREATE INDEX rows_by_change ON rows (kind, position)",
 )
 _PUT = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _GET = "SELECT * FROM rows WHERE id = ?"
@@ -79,6 +80,7 @@ def _finding(index: str, condition: str) -> str:
         " AND (:organisation IS NULL OR organisation = :organisation)"
         " AND (:parent IS NULL OR parent = :parent)"
         " AND (:deleted OR NOT deleted)"
+        " AND (:since IS NULL OR (created_position <= :since AND position > :since))"
         " ORDER BY created_position, id LIMIT :limit"
     )
 
@@ -87,6 +89,7 @@ _FIND_NAME = _finding("rows_by_name", "name = :name")
 _FIND_PARENT = _finding("rows_by_parent", "parent = :parent")
 _FIND_ORGANISATION = _finding("rows_by_organisation", "organisation = :organisation")
 _FIND_KIND = _finding("rows_by_creation", "TRUE")
+_FIND_CHANGED = _finding("rows_by_change", "position > :since")
 # A cross join, in SQLite, is done in the order in which it is written.
 _FIND_REFERRING = _FIND_KIND.replace(
     "SELECT * FROM rows INDEXED BY rows_by_creation WHERE",
@@ -268,6 +271,8 @@ def _statement(query: Query) -> str:
         return _FIND_NAME
     if query.parent is not None:
         return _FIND_PARENT
+    if query.changed_since is not None:
+        return _FIND_CHANGED
     return _FIND_KIND if query.organisation is None else _FIND_ORGANISATION
 
 
@@ -279,6 +284,7 @@ def _parameters(query: Query) -> dict[str, Any]:
         "name": query.name,
         "refers": None if query.refers is None else query.refers.bytes,
         "after": query.after,
+        "since": query.changed_since,
         "deleted": query.deleted,
         "limit": -1 if query.limit is None else query.limit,
     }
