@@ -6,6 +6,8 @@ from uuid import UUID
 import pytest
 from attrs import evolve
 
+from arena_core import best
+from arena_core.application import agents
 from arena_core.application.attempts import Attempt, Key
 from arena_core.application.handling import Change, Expected
 from arena_core.application.projects import Projects
@@ -20,6 +22,8 @@ from arena_core.domain.keyed_request import LIFETIME
 from arena_core.domain.values import Actor, ActorKind
 from unit.scenes import ANN, MANAGER, STRANGER
 from unit.workers import World
+
+import bundles
 
 PATH = "/api/v1/projects"
 
@@ -232,3 +236,40 @@ def test_a_key_says_nothing_of_what_was_asked_but_its_digest():
     assert UUID(str(key().request_id)).version == 5
     assert "cart" not in repr(key())
     assert len(key().digest) == 64
+
+
+@pytest.fixture
+def agent(world, tmp_path):
+    """An agent that has never been connected."""
+    use = world.worker().use
+    made = use.experiments.create(create(use.session).id, name="ppo", algorithm="PPO")
+    folder = bundles.cartpole(tmp_path / "bundle")
+    use.experiments.add_checkpoint(made.id, step=10, path=folder, fitness=1.0)
+    return use.agents.create("balancer", made.id, checkpoint=best())
+
+
+def test_what_is_asked_for_again_changes_nothing_of_what_is_served(
+    world, agent, monkeypatch
+):
+    worker, told = world.worker(), []
+
+    def connect():
+        keyed = evolve(worker.use, session=worker.use.session.under(key()))
+        return keyed.agents.connect(agent.id)
+
+    first = connect()
+    worker.use.agents.disconnect(agent.id)
+    monkeypatch.setattr(worker.registry, "follow", told.append)
+    assert connect() == first
+    assert not told, "it was done before, and the log has gone on"
+
+
+def test_nobody_waits_for_what_was_long_ago(world, agent, monkeypatch):
+    monkeypatch.setattr(agents, "AGREEMENT_S", 0.01)
+    world.agree = True
+    worker = world.worker()
+    head = world.store.head()
+    world.worker()  # which never follows
+    assert worker.use.agents.settled(agent.id) is None
+    past = worker.application.on_behalf_of(ANN, as_of=head)
+    assert past.agents.settled(agent.id) == agent

@@ -2,12 +2,12 @@
 
 import pytest
 
-from arena_core.application.callers import unchanged
+from arena_core.application.callers import require_role, unchanged
 from arena_core.application.handling import Change
 from arena_core.application.identity import authenticate
 from arena_core.application.ports import Write
 from arena_core.domain import project
-from arena_core.domain.errors import Conflict
+from arena_core.domain.errors import Conflict, Forbidden
 from arena_core.domain.ids import OrganisationId, organisation_of, user_of
 from arena_core.domain.values import LIBRARY, Caller, ProjectKind, Role
 from unit.people import MANAGING
@@ -31,6 +31,31 @@ def test_a_users_rights_hang_on_the_token_the_user_and_the_organisation(core, is
     caller = authenticate(core, issued.token)
     streams = {issued.view.id, user_of("ann"), organisation_of(DEFAULT)}
     assert hung_on(core, caller) == streams
+
+
+def test_the_rights_of_who_is_signed_in_hang_on_the_token_that_approved_it_too(
+    scene, core, issue, bearing
+):
+    issued = issue(user="ann")
+    begun = scene.use.sign_ins.begin()
+    bearing(issued.token).sign_ins.approve(begun.user_code)
+    granted = scene.use.sign_ins.redeem(begun.device_code)
+    caller = authenticate(core, granted.access_token)
+    streams = {caller.actor.token_id, issued.view.id, user_of("ann")}
+    assert caller.actor.token_id != issued.view.id
+    assert hung_on(core, caller) == {*streams, organisation_of(DEFAULT)}
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("needed", Role)
+def test_a_role_covers_itself_and_what_is_below_it(role, needed):
+    caller = Caller(DEFAULT, LIBRARY, role)
+    ranks = [Role.VIEWER, Role.MEMBER, Role.MANAGER]
+    if ranks.index(role) >= ranks.index(needed):
+        require_role(caller, needed)
+        return
+    with pytest.raises(Forbidden, match=f"needs the role {needed.value}.*{role.value}"):
+        require_role(caller, needed)
 
 
 def test_an_organisations_key_hangs_on_itself(core, issue):

@@ -1,5 +1,8 @@
 """The runner when something is wrong, or when it is not the only one."""
 
+from datetime import UTC, datetime
+from uuid import uuid4
+
 import pytest
 
 from arena_core.application import stage_steps
@@ -9,6 +12,7 @@ from arena_core.application.pipeline_runner import (
     LOOK_AT_ALL,
     MOST_FAILURES,
     PipelineRunner,
+    SetAside,
 )
 from arena_core.application.stage_steps import Step
 from arena_core.application.views import Halt
@@ -129,6 +133,15 @@ def test_who_runs_the_server_is_told_what_a_stage_has_to_wait_for(
     assert f"Stage {works.stage(1).id} has to wait: The disk is full." in caplog.text
     works.wait(1)
     assert works.statuses() == ["Running"]
+
+
+def test_stages_and_trainings_that_are_set_aside_are_counted(scene):
+    assert scene.use.set_aside == 0
+    beside = scene.arena.supervisor._beside
+    ill = SetAside("It is ill.", 1, datetime.now(UTC))
+    beside["runner"]._set_aside[uuid4()] = ill
+    beside["trainer"]._set_aside |= {uuid4(): ill, uuid4(): ill}
+    assert scene.use.set_aside == 3
 
 
 def test_a_defect_that_does_not_pass_fails_the_stage(works, monkeypatch):

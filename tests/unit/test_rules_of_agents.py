@@ -345,6 +345,17 @@ def test_the_algorithm_of_a_bundle_must_be_that_of_its_experiment(scene):
     scene.use.experiments.add_checkpoint(made.id, step=1, path=bundle)
 
 
+def test_a_bundle_of_another_digest_than_was_named_is_refused_and_not_kept(scene):
+    made, folder = scene.experiment(scores={}), scene.bundle()
+    add = scene.use.experiments.add_checkpoint
+    with pytest.raises(Rejected, match="not the one that was named") as caught:
+        add(made.id, step=10, path=folder, digest="a" * 64)
+    assert caught.value.field == "digest"
+    assert not scene.use.experiments.checkpoints(made.id)
+    seen = add(made.id, step=10, path=folder).digest
+    assert add(made.id, step=20, path=folder, digest=seen).digest == seen
+
+
 def test_the_family_of_a_bundle_must_be_that_of_its_experiment(scene):
     made = scene.experiment(scores={})
     with pytest.raises(Rejected, match="of the family supervised") as caught:

@@ -902,6 +902,15 @@ def test_a_stage_that_becomes_a_deployment_lets_its_experiment_go(chain):
     assert chain.edit(2, type="experiment", experiment_id=bound).experiment_id == bound
 
 
+def test_who_makes_a_deployment_of_a_stage_may_say_that_it_has_no_experiment(chain):
+    chain.insert()
+    chain.insert()
+    with pytest.raises(Rejected, match="experiment"):
+        chain.edit(2, experiment_id=None)
+    changed = chain.edit(2, type="deployment", experiment_id=None)
+    assert (changed.type, changed.experiment_id) == (StageType.DEPLOYMENT, None)
+
+
 def test_binding_what_is_bound_already_changes_nothing(chain):
     first = chain.insert()
     before = len(chain.scene.log())
