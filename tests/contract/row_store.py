@@ -12,6 +12,7 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arena_core.application.deeds import Deed, Hand, What
 from arena_core.application.ports import Batch, Query, Row, RowReader, RowStore
 from arena_core.domain import (
     agent,
@@ -127,6 +128,7 @@ STATES: dict[str, st.SearchStrategy[Any]] = {
     ),
     sign_in.KIND: st.builds(sign_in.SignIn, client=names, user=names, expires_at=times),
 }
+deeds = st.builds(Deed, st.sampled_from(What), st.builds(Hand, at=times))
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -164,6 +166,7 @@ def rows(draw: st.DrawFn, states: dict[str, st.SearchStrategy[Any]]) -> Row:
         changed_at=draw(times),
         state=draw(states[kind]),
         refers=draw(st.frozensets(st.sampled_from(PARENTS), max_size=2)),
+        deeds=draw(st.lists(deeds, max_size=2).map(tuple)),
     )
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
+from arena_core.application.deeds import Hand
 from arena_core.application.pipeline_views import PipelineView, RunView, StageView
 from arena_core.domain.ids import Digest, ExperimentId
 from arena_core.domain.stage_run import Cause, Product, Status
@@ -26,13 +27,22 @@ def product(letter, fitness=None, step=40):
     return Product(experiment_id, step, Digest(letter * 64), Scores(None, fitness))
 
 
+def hand(actor, reason=None):
+    return Hand(actor, NOW, reason)
+
+
 def run(**said):
     known = {
         "id": uuid5(NAMES, "run"),
         "number": 1,
+        "status": Status.RUNNING,
         "cause": Cause.MANUAL,
         "attempt": 1,
         "triggered_at": NOW,
+        "triggered_by": hand("operator:ann"),
+        "approved_by": None,
+        "rejected_by": None,
+        "stopped_by": None,
         "started_at": NOW,
         "ended_at": None,
         "retry_at": None,

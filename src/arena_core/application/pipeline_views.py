@@ -6,6 +6,7 @@ from uuid import UUID
 
 from attrs import frozen
 
+from arena_core.application.deeds import Hand
 from arena_core.domain.ids import Digest
 from arena_core.domain.stage_run import Cause, Product, Seen, Status
 from arena_core.domain.stage_settings import (
@@ -55,9 +56,16 @@ class RunView:
 
     id: UUID
     number: int
+    status: Status
     cause: Cause
     attempt: int
     triggered_at: datetime
+    triggered_by: Hand
+    """The runner, of a stage that follows another by itself."""
+    approved_by: Hand | None
+    rejected_by: Hand | None
+    stopped_by: Hand | None
+    """Whoever has asked for its end; None where its time was over."""
     started_at: datetime | None
     ended_at: datetime | None
     retry_at: datetime | None
@@ -75,6 +83,31 @@ class RunView:
     awaits_approval: bool
     to_approve: Seen | None
     reason: str | None
+
+
+@frozen
+class AttemptView:
+    """One beginning of a run's work, and what came of it."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    training: int | None
+    """The number of the training that has done it, for its log."""
+    training_run_id: UUID | None
+    agent_id: UUID | None
+    """Of a Deployment stage: what was to be put live."""
+    status: Status
+    """Failed too where the run has gone on with another attempt."""
+    reason: str | None
+
+
+@frozen
+class RunHistory(RunView):
+    """A run as it is listed: with all that was attempted."""
+
+    attempts: list[AttemptView]
+    """The earliest first; none if it never came to the work."""
 
 
 @frozen

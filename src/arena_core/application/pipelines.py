@@ -9,10 +9,7 @@ from attrs import frozen
 from arena_core.application.handling import Change
 from arena_core.application.naming import project_name
 from arena_core.application.pipeline_structure import PipelineStructure
-from arena_core.application.pipeline_views import (
-    PipelineView,
-    RunView,
-)
+from arena_core.application.pipeline_views import PipelineView, RunHistory
 from arena_core.application.ports import Row
 from arena_core.application.restructuring import (
     Ids,
@@ -20,7 +17,8 @@ from arena_core.application.restructuring import (
     duplication,
 )
 from arena_core.application.session import ALL, Page, Paging, page
-from arena_core.application.stage_reading import pipeline_view, run_views
+from arena_core.application.stage_history import run_views
+from arena_core.application.stage_reading import pipeline_view
 from arena_core.application.triggering import Bound, triggered
 from arena_core.domain import pipeline, project, stage
 from arena_core.domain.errors import Ambiguous, NotFound, Rejected
@@ -185,8 +183,8 @@ class Pipelines(PipelineStructure):
         """Refuse the checkpoint: the stage is Stopped."""
         return self._command(pipeline_id, stage_id, RejectStage(), reason)
 
-    def runs(self, pipeline_id: UUID, stage_id: UUID) -> Sequence[RunView]:
-        """Return all executions of the stage, the latest first."""
+    def runs(self, pipeline_id: UUID, stage_id: UUID) -> Sequence[RunHistory]:
+        """Return all executions of the stage, the latest first, with all attempts."""
         row, planned = self._stage(pipeline_id, stage_id)
         return run_views(self.session, row.state, planned)
 

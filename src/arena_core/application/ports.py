@@ -15,7 +15,9 @@ from uuid import UUID
 from attrs import field, frozen
 from numpy.typing import NDArray
 
+from arena_core.application.deeds import Deed
 from arena_core.domain.checkpoint import Manifest, Signature
+from arena_core.domain.course import Origin, Stretch
 from arena_core.domain.ids import (
     DeploymentId,
     Digest,
@@ -174,6 +176,11 @@ class Row:
     state: Any
     refers: frozenset[UUID] = frozenset()
     """What else it is to be found by: the experiments bound to a pipeline's stages."""
+    deeds: tuple[Deed, ...] = ()
+    """By whom the latest run or training was asked for, and what was done to it since.
+
+    A state is made of events alone, which do not say by whose hand they came.
+    """
 
 
 @frozen

@@ -3,6 +3,7 @@
 Times are aware and in UTC; sizes are in bytes.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID
 import msgspec
 from attrs import field, frozen
 
+from arena_core.application.deeds import Deed, Hand, What, hand_of, moment
 from arena_core.application.ports import Recorded, Row
 from arena_core.application.progress import Doing
 from arena_core.application.trainer import Pace
@@ -65,8 +67,12 @@ class TrainingView:
     """None: as the recipe's settings say."""
     steps_per_s: float | None
     left_s: float | None
+    """These two only while it runs."""
+    requested_by: Hand | None
     started_at: datetime | None
-    """These three only while it runs."""
+    ended_at: datetime | None
+    """By the log, as is when it started once it has ended."""
+    stopped_by: Hand | None
     seed: int | None
     """None: as the recipe's settings say."""
 
@@ -345,14 +351,14 @@ def experiment_view(row: Row, owner: str, pace: Pace | None = None) -> Experimen
         config=msgspec.json.decode(setup.config, type=dict[str, Any]),
         status=state.status,
         reason=state.reason,
-        training=_training_view(state, pace),
+        training=_training_view(state, row.deeds, pace),
         owner=owner,
         created_at=row.created_at,
     )
 
 
 def _training_view(
-    state: experiment.Experiment, pace: Pace | None
+    state: experiment.Experiment, deeds: Sequence[Deed], pace: Pace | None
 ) -> TrainingView | None:
     training, run_id = state.training, state.run_id
     if training is None or run_id is None:
@@ -368,7 +374,10 @@ def _training_view(
         max_steps=training.max_steps if pace is None else pace.max_steps,
         steps_per_s=None if pace is None else pace.steps_per_s,
         left_s=None if pace is None else pace.left_s,
-        started_at=None if pace is None else pace.started_at,
+        requested_by=hand_of(deeds, What.ASKED),
+        started_at=moment(deeds, What.BEGUN) if pace is None else pace.started_at,
+        ended_at=moment(deeds, What.ENDED),
+        stopped_by=hand_of(deeds, What.STOPPED),
         seed=training.beginning.seed,
     )
 

@@ -1,10 +1,12 @@
 """What a stage would begin with now, by the present state of all that is before it."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from attrs import field, frozen
 
+from arena_core.application.deeds import Deed
 from arena_core.application.ports import Row, RowReader
 from arena_core.application.session import Session
 from arena_core.domain import stage
@@ -47,6 +49,12 @@ class Sight:
             return self.just
         found: Stage | None = self._state(stage_id)
         return found
+
+    def deeds(self, row_id: UUID) -> Sequence[Deed]:
+        """Return who has done what to the latest run, or training, of this id."""
+        self._state(row_id)
+        row = self._read[row_id]
+        return () if row is None else row.deeds
 
     def experiment(self, experiment_id: ExperimentId) -> Experiment | None:
         """Return the experiment, unless it was deleted."""

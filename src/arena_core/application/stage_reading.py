@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from arena_core.application.deeds import Deed, Hand, What, hand_of
 from arena_core.application.ownership import owner_of
 from arena_core.application.pipeline_views import PipelineView, RunView, StageView
 from arena_core.application.ports import Row
 from arena_core.application.session import Session
 from arena_core.application.stage_inputs import Sight
 from arena_core.application.staleness import stale_causes
-from arena_core.domain import pipeline, stage
+from arena_core.domain import pipeline
 from arena_core.domain.ids import AgentId, RunId, training_of
 from arena_core.domain.pipeline import Pipeline
 from arena_core.domain.stage import Stage
@@ -67,7 +68,9 @@ def _stage_view(
         status=Status.NOT_STARTED if executions is None else executions.status,
         stale=bool(because),
         stale_because=because,
-        run=None if executions is None else _of_latest(state, planned, executions),
+        run=None
+        if executions is None
+        else _of_latest(sight, state, planned, executions),
     )
 
 
@@ -77,28 +80,45 @@ def _start(planned: Planned, position: int) -> AgentId | None:
     return None if start is None or position > 1 else start.agent_id
 
 
-def run_views(session: Session, state: Pipeline, planned: Planned) -> Sequence[RunView]:
-    """Return all executions of the stage, the latest first."""
-    recorded = session.core.store.read(planned.id, up_to=session.as_of)
-    by_number: dict[int, RunView] = {}
-    executions: Stage | None = None
-    for event in (r.event for r in recorded):
-        executions = stage.evolve(executions, event)
-        number = executions.run.number
-        by_number[number] = _of_latest(state, planned, executions)
-    return [by_number[number] for number in sorted(by_number, reverse=True)]
+def _of_latest(
+    sight: Sight, state: Pipeline, planned: Planned, executions: Stage
+) -> RunView:
+    run, deeds = executions.run, sight.deeds(planned.id)
+    bound = run.settings.experiment_id
+    trained = None if bound is None else sight.experiment(bound)
+    training = None if trained is None else trained.training
+    stopped_by = None
+    if bound is not None and training is not None and training.number == run.training:
+        stopped_by = hand_of(sight.deeds(bound), What.STOPPED)
+    return run_view(state, planned, executions, deeds, stopped_by)
 
 
-def _of_latest(state: Pipeline, planned: Planned, executions: Stage) -> RunView:
+def run_view(
+    state: Pipeline,
+    planned: Planned,
+    executions: Stage,
+    deeds: Sequence[Deed],
+    training_stopped_by: Hand | None,
+) -> RunView:
+    """Return the latest run of `executions`, to which `deeds` were done.
+
+    `training_stopped_by`: who has stopped its training, which stops the run as well.
+    """
     run = executions.run
     own = executions.yielded_by == run.id and executions.status not in AT_WORK
     produced = _produced(state, planned, executions.yields) if own else None
+    by_training = None if run.timed_out else training_stopped_by
     return RunView(
         id=run.id,
         number=run.number,
+        status=executions.status,
         cause=run.cause,
         attempt=run.attempt,
         triggered_at=run.triggered_at,
+        triggered_by=deeds[0].hand,
+        approved_by=hand_of(deeds, What.APPROVED),
+        rejected_by=hand_of(deeds, What.REJECTED),
+        stopped_by=hand_of(deeds, What.STOPPED) or by_training,
         started_at=run.started_at,
         ended_at=run.ended_at,
         retry_at=run.retry_at,

@@ -21,7 +21,7 @@ from arena_core.application.session import Session
 from arena_core.application.triggering import bound_to, triggered
 from arena_core.application.trust import check_trainable, require_trust
 from arena_core.domain import experiment, project, stage_run
-from arena_core.domain.errors import Rejected
+from arena_core.domain.errors import NotFound, Rejected
 from arena_core.domain.experiment import (
     AT_WORK,
     Beginning,
@@ -165,19 +165,40 @@ class Training:
 
     # --- what is known of it -------------------------------------------------------
 
-    def log(self, experiment_id: UUID, *, lines: int = 200) -> Sequence[str]:
-        """Return the last lines that the latest training has printed, if any are left.
+    def log(
+        self, experiment_id: UUID, *, lines: int = 200, training: int | None = None
+    ) -> Sequence[str]:
+        """Return the last lines that a training has printed, if any are left.
 
-        They are what they are now, whatever the past position that is looked at.
+        `training`: its number, from 1; None: the latest.  They are what they are now,
+        whatever the past position that is looked at.  Raises `NotFound` for one that
+        there was not, and for an earlier one whose log is not kept any more.
         """
         if not 1 <= lines <= MOST_LINES:
             raise Rejected(f"Ask for between 1 and {MOST_LINES} lines.", field="lines")
-        run_id = self._state(experiment_id).run_id
-        return [] if run_id is None else self.session.core.trainer.log(run_id, lines)
+        state = self._state(experiment_id)
+        latest = 0 if state.training is None else state.training.number
+        if training is not None and not 1 <= training <= latest:
+            raise NotFound(
+                f"There is no training {training}: there were {latest} of it so far."
+            )
+        number = training or latest
+        if not number:
+            return []
+        found = self.session.core.trainer.log(training_of(state.id, number), lines)
+        if not found and number < latest:
+            raise NotFound(
+                f"Nothing that training {number} has printed is kept: when a later one "
+                "has ended it is removed. How it ended is in the event log."
+            )
+        return found
 
     def latest(self, experiment_id: UUID) -> Sequence[MetricPoint]:
-        """Return the last point of each metric, by name."""
-        return Measurements(self.session).latest(experiment_id)
+        """Return the last point of each metric of the latest training, by name.
+
+        While one that begins anew has measured nothing, there is none.
+        """
+        return Measurements(self.session).of_training(experiment_id)
 
     def wait(self, experiment_id: UUID, *, timeout_s: float) -> ExperimentView:
         """Return the experiment once it has ended, or as it is after the time."""

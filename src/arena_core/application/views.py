@@ -14,6 +14,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from arena_core.application.deeds import Hand, deeds_after
 from arena_core.application.handling import Decider
 from arena_core.application.history import PAGE, pages
 from arena_core.application.past import Past
@@ -113,7 +114,14 @@ def advance(row: Row | None, recorded: Recorded) -> Row:
         changed_at=recorded.recorded_at,
         state=state,
         refers=refers(state),
+        deeds=deeds_after(row.deeds if row else (), recorded.event, hand(recorded)),
     )
+
+
+def hand(recorded: Recorded) -> Hand:
+    """Return by whose hand an event came."""
+    context = recorded.context
+    return Hand(str(context.actor), recorded.recorded_at, context.reason)
 
 
 def fold(events: Iterable[Recorded], rows: RowReader) -> dict[UUID, Row]:

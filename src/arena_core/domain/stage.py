@@ -43,6 +43,8 @@ from arena_core.domain.stage_commands import (
 )
 from arena_core.domain.stage_condition import judged
 from arena_core.domain.stage_events import (
+    NOT_APPROVED,
+    NOT_BEGUN,
     ApprovalRequested,
     AttemptFailed,
     CheckpointConsumed,
@@ -118,7 +120,7 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
         case ApproveStage(), Stage() if state.run.approved or _awaits(state):
             return _approve(state.run, command)
         case RejectStage(), Stage() if _awaits(state):
-            return [_stopped(state, "It was not approved.", now)]
+            return [_stopped(state, NOT_APPROVED, now)]
         case StartStage(), Stage(status=Status.PENDING):
             run = _current(state, command.run_id)
             _check_start(state, now)
@@ -128,7 +130,7 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
                 )
             ]
         case RequestStageStop(), Stage(status=Status.PENDING):
-            return [_stopped(state, "It was stopped before it began.", now)]
+            return [_stopped(state, NOT_BEGUN, now)]
         case RequestStageStop(), Stage(status=Status.RUNNING):
             return [StageStopRequested(state.run.id, timed_out=False)]
         case RequestStageStop(), Stage(status=Status.STOPPING):

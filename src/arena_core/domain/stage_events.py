@@ -17,6 +17,11 @@ from arena_core.domain.stage_run import (
 from arena_core.domain.stage_settings import Settings
 from arena_core.domain.values import sha256
 
+NOT_APPROVED = "It was not approved."
+NOT_BEGUN = "It was stopped before it began."
+"""Reasons of `StageStopped`, by which a rejection and a stop are known in every log: no
+other may be worded so, and these never otherwise."""
+
 
 @frozen
 class StageTriggered:

@@ -11,6 +11,7 @@ import msgspec
 from attrs import fields, has
 
 from arena_core.application.decoding import decoder
+from arena_core.application.deeds import Deed
 from arena_core.application.ports import Row
 from arena_core.domain import (
     agent,
@@ -29,6 +30,7 @@ from arena_core.domain import (
 from arena_core.domain.ids import OrganisationId
 
 _ID_BYTES = 16
+_Deeds = tuple[Deed, ...]
 STATES: Mapping[str, type] = {
     project.KIND: project.Project,
     experiment.KIND: experiment.Experiment,
@@ -64,6 +66,7 @@ def to_record(row: Row) -> tuple[Any, ...]:
         row.changed_at.isoformat(),
         msgspec.json.encode(row.state),
         b"".join(sorted(each.bytes for each in row.refers)),
+        msgspec.json.encode(row.deeds) if row.deeds else b"",
     )
 
 
@@ -73,6 +76,7 @@ def from_record(record: tuple[Any, ...]) -> Row:
         raise ValueError(f"no aggregate is of the kind {record[1]!r}")
     try:
         state: Any = decoder(STATES[record[1]]).decode(record[12])
+        deeds = decoder(_Deeds).decode(record[14]) if record[14] else ()
     except msgspec.MsgspecError as error:
         raise ValueError(f"no state of the kind {record[1]!r}") from error
     return Row(
@@ -90,6 +94,7 @@ def from_record(record: tuple[Any, ...]) -> Row:
         changed_at=datetime.fromisoformat(record[11]),
         state=state,
         refers=_ids(record[13]),
+        deeds=deeds,
     )
 
 
@@ -101,7 +106,7 @@ def _ids(joined: bytes) -> frozenset[UUID]:
 def fingerprint(*parts: str) -> str:
     """Return a digest of `parts` and of all fields that the states have."""
     states = [f"{kind}={_shape(state)}" for kind, state in sorted(STATES.items())]
-    text = "\n".join([*parts, *states])
+    text = "\n".join([*parts, *states, _shape(_Deeds)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -50,7 +50,8 @@ _SCHEMA = (
         position INTEGER NOT NULL,
         changed_at TEXT NOT NULL,
         body BLOB NOT NULL,
-        refers BLOB NOT NULL
+        refers BLOB NOT NULL,
+        deeds BLOB NOT NULL
     )""",
     """CREATE TABLE referring (
         target BLOB NOT NULL,
@@ -66,7 +67,7 @@ _SCHEMA = (
     "CREATE INDEX rows_by_name ON rows (kind, name, created_position, id)",
     "CREATE INDEX rows_by_change ON rows (kind, position)",
 )
-_PUT = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _GET = "SELECT * FROM rows WHERE id = ?"
 _NO_REFERENCES = "DELETE FROM referring WHERE id = ?"
 _REFER = "INSERT INTO referring VALUES (?, ?)"

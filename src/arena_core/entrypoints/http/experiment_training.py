@@ -20,6 +20,7 @@ from arena_core.entrypoints.http.experiments import EXPERIMENT, ONE, PATH
 from arena_core.entrypoints.http.fields import Name
 
 TEXT = "text/plain"
+TrainingNumber = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Steps = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
@@ -49,9 +50,14 @@ class Duplication(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Tail(Past, kw_only=True):
-    """`lines`: how many of the last ones."""
+    """`lines`: how many of the last ones.
+
+    `training`: the number of another than the latest, whose log is kept until a later
+    one has ended.
+    """
 
     lines: Annotated[int, msgspec.Meta(ge=1, le=MOST_LINES)] = 200
+    training: TrainingNumber | None = None
 
 
 @frozen
@@ -137,7 +143,11 @@ def duplicate(call: Call) -> Reply:
 
 
 def log(call: Call) -> Reply:
-    lines = list(call.use.training.log(_id(call), lines=call.query.lines))
+    query: Tail = call.query
+    printed = call.use.training.log(
+        _id(call), lines=query.lines, training=query.training
+    )
+    lines = list(printed)
     varies = {"Vary": "Accept"}
     if TEXT in call.accept and JSON not in call.accept:
         text = "".join(f"{line}\n" for line in lines)

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from attrs import evolve
 
-from arena_core.application.pipeline_views import PipelineView, RunView, StageView
+from arena_core.application.pipeline_views import PipelineView, RunHistory, StageView
 from arena_core.application.pipelines import is_at_work
 from arena_core.application.session import Page
 from arena_core.domain.errors import NotFound
@@ -218,7 +218,7 @@ ENDPOINTS = (
         runs,
         Role.VIEWER,
         "List what the stage has done, the latest first",
-        ListOf(RunView),
+        ListOf(RunHistory),
         query=Past,
     ),
 )
