@@ -52,6 +52,7 @@ def test_a_program_behind_two_dashes_is_the_recipe_command(typed):
     ("options", "said", "status"),
     [
         (["--recipe", "sb3", "--", "true"], "leave one of the two out", 1),
+        (["--env", "A-v0", "--", "python", "a.py"], "by its whole path", 1),
         (["--env", "A-v0", "--dataset", "iris"], "not both", 2),
         (["--set", "epochs"], "write --set KEY=VALUE", 1),
     ],
@@ -69,7 +70,7 @@ def test_what_contradicts_itself_is_refused(typed, options, said, status):
         (["--env", "CartPole-v1", "--recipe", "sbx3"], "use one of command, sb3"),
         (["--env", "CartPole-v1", "--set", "total=5"], "total_steps"),
         (["--dataset", "iris", "--recipe", "sb3"], "name another recipe"),
-        (["--", "true"], "--env or --dataset"),
+        (["--", "true"], "environment or a dataset"),
     ],
 )
 def test_a_set_up_that_nothing_could_train_is_not_drafted(typed, options, said):
@@ -119,8 +120,8 @@ IRIS = (
             },
         ),
         (
-            ["--", "python", "train.py"],
-            {"recipe": "command", "config": {"argv": ["python", "train.py"]}},
+            ["--", "python", "/srv/train.py"],
+            {"recipe": "command", "config": {"argv": ["python", "/srv/train.py"]}},
         ),
     ],
 )

@@ -59,10 +59,13 @@ BODIES = {
         "family": "rl",
         "source": {"kind": "gym", "name": "CartPole-v1"},
         "base_model": "m",
-        "recipe": "r",
-        "config": {"a": 1},
+        "recipe": "sb3",
+        "config": {"env_kwargs": {"a": 1}},
     },
-    ("PATCH", "/experiments/{experiment}"): {"name": "e", "config": {"a": 1}},
+    ("PATCH", "/experiments/{experiment}"): {{
+        "name": "e",
+        "config": {"env_kwargs": {"a": 1}},
+    },
     ("POST", "/experiments/{experiment}/metrics"): {
         "points": [{"step": 1, "name": "loss", "value": 0.5}]
     },
@@ -393,14 +396,14 @@ def test_depth_and_length_of_numbers_are_limited():
 
 
 def test_a_config_that_is_nested_as_deeply_as_allowed_is_kept(client, ids):
-    for levels, status in ((62, 201), (63, 422), (64, 422), (900, 422)):
-        deep = json.loads("[" * levels + "]" * levels)
-        body = {**filled(BODIES["POST", "/experiments"], ids), "config": {"a": deep}}
+    for levels, status in ((61, 201), (62, 422), (63, 422), (900, 422)):
+        deep = {"env_kwargs": {"a": json.loads("[" * levels + "]" * levels)}}
+        body = {**filled(BODIES["POST", "/experiments"], ids), "config": deep}
         answer = client.post(f"{API}/experiments", json=body)
         assert answer.status_code == status, levels
         if status == 201:
             again = client.get(f"{API}/experiments/{answer.json()['id']}")
-            assert again.json()["config"] == {"a": deep}
+            assert again.json()["config"] == deep
 
 
 def test_no_body_is_an_empty_one(client, ids):

@@ -240,7 +240,8 @@ def test_programs_are_not_named_over_http_unless_the_operator_allows_it():
         body = {"name": "lab", "kind": "advanced"}
         project = client.post(f"{API}/projects", json=body).json()["id"]
         command = {"recipe": "command", "config": {"argv": ["true"]}}
-        draft = {"project_id": project, "name": "e", "algorithm": "PPO"}
+        source = {"source": {"kind": "gym", "name": "CartPole-v1"}}
+        draft = {"project_id": project, "name": "e", "algorithm": "PPO", **source}
         refused = client.post(f"{API}/experiments", json={**draft, **command})
         assert "ARENA_ALLOW_COMMANDS" in assert_problem(refused, 403)["detail"]
         made = client.post(f"{API}/experiments", json=draft).json()
@@ -248,8 +249,7 @@ def test_programs_are_not_named_over_http_unless_the_operator_allows_it():
         assert_problem(client.patch(where, json=command), 403)
         assert client.get(where).json()["recipe"] is None
         # What the operator has drafted is not trained over HTTP either.
-        source = {"source": {"kind": "gym", "name": "CartPole-v1"}}
-        made = client.post(f"{API}/experiments", json={**draft, **source}).json()
+        made = client.post(f"{API}/experiments", json=draft).json()
         its = world.arena.experiments.list(name="e")[1].id
         world.arena.experiments.edit(its, **command)
         before = world.head()

@@ -11,7 +11,7 @@ from attrs import evolve
 from pyarrow import parquet
 
 from arena_core.domain.errors import Rejected, TooLarge
-from arena_core.entrypoints.recipes import datasets
+from arena_core.entrypoints.recipes import dataset_files
 from arena_core.entrypoints.recipes.datasets import Choice, load, split
 from arena_core.entrypoints.recipes.measures import fit
 
@@ -229,7 +229,7 @@ def test_a_file_of_another_kind_is_refused(refused):
 
 def test_a_file_over_the_limit_is_not_read(tmp_path):
     with (tmp_path / "a.csv").open("wb") as file:
-        os.truncate(file.fileno(), datasets.MOST_BYTES + 1)
+        os.truncate(file.fileno(), dataset_files.MOST_BYTES + 1)
     with pytest.raises(TooLarge, match="use fewer rows"):
         load(Choice("a.csv"), tmp_path)
 

@@ -97,13 +97,13 @@ def test_two_edits_at_the_same_time_are_both_kept(scene, between):
     edit = scene.use.experiments.edit
     between(
         experiment.RenameExperiment,
-        lambda: edit(made.id, recipe="train.py", config={"lr": 1}),
+        lambda: edit(made.id, recipe="sb3", config={"seed": 1}),
     )
     found = edit(made.id, name="renamed")
     assert (found.name, found.recipe, found.config) == (
         "renamed",
-        "train.py",
-        {"lr": 1},
+        "sb3",
+        {"seed": 1},
     )
 
 

@@ -393,8 +393,8 @@ def test_editing_changes_what_is_given_and_leaves_the_rest(scene):
 
 def test_a_draft_is_configured_anew(scene):
     made = scene.experiment(scores={})
-    found = scene.use.experiments.edit(made.id, algorithm="DQN", recipe="train.py")
-    assert (found.algorithm, found.recipe) == ("DQN", "train.py")
+    found = scene.use.experiments.edit(made.id, algorithm="DQN", recipe="sb3")
+    assert (found.algorithm, found.recipe) == ("DQN", "sb3")
 
 
 def test_lists_come_in_pages_in_the_order_of_creation(scene):

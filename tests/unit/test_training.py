@@ -2,7 +2,7 @@
 
 import threading
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -20,7 +20,7 @@ from arena_core.domain.errors import (
     Rejected,
 )
 from arena_core.domain.experiment import Status
-from arena_core.domain.ids import WorkerId, training_of
+from arena_core.domain.ids import ExperimentId, WorkerId, training_of
 from arena_core.domain.stage_run import Cause
 from unit.scenes import CARTPOLE, CONTEXT, Scene
 
@@ -165,19 +165,102 @@ COMMAND = {"recipe": "command", "config": {"argv": ["train"]}}
         ({"recipe": "mine"}, "recipe"),
         ({"recipe": "sb3", "algorithm": "GRPO"}, "recipe"),
         ({"recipe": "command", "config": {}}, "config"),
-        ({"recipe": "sb3", "config": {"no_such": 1}}, "config"),
+        ({"recipe": "sb3", "config": {"no_such": 1}}, "config.no_such"),
+        ({"recipe": "sb3", "config": {"total_steps": -1}}, "config.total_steps"),
+        ({"config": {"total_steps": -1}}, "config.total_steps"),
+        ({**COMMAND, "source": None}, "source"),
     ],
 )
-def test_rule_06_what_no_recipe_can_train_is_not_asked_for(scene, said, field):
+def test_rule_06_what_no_recipe_can_train_is_neither_drafted_nor_edited_to(
+    scene, said, field
+):
     operator = scene.operator()
     project = operator.projects.create("carts").id
-    said = {"algorithm": "PPO", "source": CARTPOLE, "name": "ppo"} | said
-    draft = operator.experiments.create(project, **said)
+    said = {"source": CARTPOLE} | said
+    known = {"algorithm": "PPO", "name": "ppo"}
+    draft = operator.experiments.create(project, **known)
     before = scene.log()
-    with pytest.raises(Rejected) as caught:
-        operator.training.train(draft.id)
-    assert caught.value.field.startswith(field)
+    for ask in (
+        lambda: operator.experiments.create(project, **known | said),
+        lambda: operator.experiments.edit(draft.id, **said),
+    ):
+        with pytest.raises(Rejected) as caught:
+            ask()
+        assert caught.value.field == field
     assert scene.log() == before
+
+
+def drafted_before(scene, project, **said):
+    """Return a Draft as the log has it from before Drafts were checked."""
+    made = ExperimentId(uuid4())
+    asked = setup(**{"algorithm": "PPO", "source": CARTPOLE} | said)
+    happens(scene, made, experiment.DraftExperiment(made, project, "old", asked))
+    return scene.use.experiments.get(made)
+
+
+def test_rule_06_what_no_recipe_can_train_is_not_asked_for(scene, project):
+    old = drafted_before(scene, project, recipe="mine")
+    before = scene.log()
+    with pytest.raises(Rejected, match="mine is not known"):
+        scene.use.training.train(old.id)
+    assert scene.log() == before
+    assert scene.use.experiments.edit(old.id, name="renamed").name == "renamed"
+
+
+def test_who_says_nothing_of_training_imports_what_others_have_trained(scene, project):
+    known = {"algorithm": "Rainbow DQN", "family": "rl", "name": "imported"}
+    made = scene.use.experiments.create(project, **known, config={"lr": 0.1})
+    assert scene.use.experiments.edit(made.id, algorithm="GRPO").recipe is None
+    assert scene.use.experiments.get(made.id).config == {"lr": 0.1}
+
+
+def test_what_has_been_trained_says_so_before_what_is_wrong_with_the_edit(scene):
+    made = ended(scene)
+    with pytest.raises(IllegalTransition):
+        scene.use.experiments.edit(made.id, config={"no_such": 1})
+
+
+def test_what_is_missing_on_the_machine_is_said_before_a_training_is_queued(scene):
+    made = ended(scene)
+    draft = scene.use.training.duplicate(made.id)
+    project = made.project_id
+    core = scene.arena.application.core
+    asked = []
+
+    def missing(setup):
+        asked.append(setup)
+        raise Rejected("There is no dataset.", field="source.name")
+
+    object.__setattr__(core, "check_here", missing)
+    before = scene.log()
+    training = scene.use.training
+    for ask in (
+        lambda: training.train(draft.id),
+        lambda: training.resume(made.id),
+        lambda: training.resume_as(made.id, name="on", checkpoint=final()),
+        lambda: training.submit(project, name="new", setup=PPO),
+    ):
+        with pytest.raises(Rejected, match="There is no dataset"):
+            ask()
+    assert len(asked) == 4
+    assert scene.log() == before
+    assert scene.use.experiments.create(
+        project, name="x", algorithm="PPO", source=CARTPOLE
+    )
+
+
+def test_who_may_not_have_it_trained_is_not_told_what_is_on_the_machine(scene):
+    operator = scene.operator()
+    project = operator.projects.create("carts").id
+    known = {"name": "ppo", "algorithm": "PPO", "source": CARTPOLE}
+    draft = operator.experiments.create(project, **known, **COMMAND)
+    looked = []
+    object.__setattr__(scene.arena.application.core, "check_here", looked.append)
+    with pytest.raises(Forbidden):
+        scene.use.training.train(draft.id)
+    assert not looked
+    operator.training.train(draft.id)
+    assert looked
 
 
 def test_a_program_is_run_for_the_operator_and_for_nobody_else(scene):

@@ -24,7 +24,7 @@ from arena_core.application.resources import (
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.application.trainer import Pace
 from arena_core.application.triggering import bound_to
-from arena_core.application.trust import require_trust
+from arena_core.application.trust import check_draft
 from arena_core.domain import experiment, project
 from arena_core.domain.algorithms import family_of
 from arena_core.domain.errors import Conflict
@@ -110,7 +110,7 @@ class Experiments:
             recipe=recipe,
             config=config,
         )
-        require_trust(self.session, asked)
+        check_draft(self.session, asked)
         command = experiment.DraftExperiment(
             experiment_id, ProjectId(project_id), name, asked
         )
@@ -168,7 +168,9 @@ class Experiments:
         )
         asked = experiment.configured(state.setup, configure)
         if asked != state.setup:
-            require_trust(self.session, asked)
+            # First of all, whether it may be changed at all.
+            experiment.decide(configure, state, self.session.core.clock())
+            check_draft(self.session, asked)
         commands: list[object] = [configure]
         if name is not None:
             commands.append(experiment.RenameExperiment(name))

@@ -5,12 +5,13 @@ may be said to it is checked here, before anything is asked for.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 import msgspec
 
-from arena_core.application import recipe_settings, strict_json
+from arena_core.application import command_lines, recipe_settings, strict_json
 from arena_core.application.trainer import Recipe
 from arena_core.domain.algorithms import is_multi_agent, is_of_language, is_same
 from arena_core.domain.errors import Rejected
@@ -138,18 +139,53 @@ def checked(setup: Setup) -> Mapping[str, Any]:
     Raises `Rejected`, whose `field` is such as `config.total_steps`.
     """
     recipe = recipe_of(setup)
+    said = msgspec.json.decode(setup.config)
+    _check_names(recipe, said)
     try:
-        read: msgspec.Struct = strict_json.convert(
-            msgspec.json.decode(setup.config), recipe.config, at="config"
-        )
+        read: msgspec.Struct = strict_json.convert(said, recipe.config, at="config")
     except Rejected as error:
-        names = ", ".join(each.name for each in msgspec.structs.fields(recipe.config))
-        raise Rejected(
-            f"{error} The recipe {recipe.name} has the settings {names}.",
-            field=error.field,
-        ) from error
+        raise Rejected(f"{error} {_settings(recipe)}", field=error.field) from error
+    if isinstance(read, recipe_settings.Command):
+        command_lines.check(read.argv)
     settings: dict[str, Any] = msgspec.to_builtins(read)
     return settings
+
+
+def check_said(setup: Setup) -> None:
+    """Raise `Rejected` for what is said of training, and could never be trained.
+
+    Where nothing would train it, and nothing was named that should, others have:
+    its settings are a note of how.
+    """
+    if setup.recipe is not None and setup.source is None:
+        raise Rejected(
+            "Training needs an environment or a dataset: name the source.",
+            field="source",
+        )
+    if setup.recipe is not None or (_says_something(setup) and _found(setup)):
+        checked(setup)
+
+
+def _says_something(setup: Setup) -> bool:
+    return bool(msgspec.json.decode(setup.config))
+
+
+def _check_names(recipe: Recipe, said: Iterable[str]) -> None:
+    known = recipe.config.__struct_fields__
+    for name in said:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise Rejected(
+                f"The recipe {recipe.name} has no setting {shown(name)}.{meant} "
+                f"{_settings(recipe)}",
+                field=f"config.{shown(name)}",
+            )
+
+
+def _settings(recipe: Recipe) -> str:
+    names = ", ".join(recipe.config.__struct_fields__)
+    return f"The recipe {recipe.name} has the settings {names}."
 
 
 # --- what runs what its author names ---------------------------------------------

@@ -24,7 +24,7 @@ from arena_core.application.ports import (
     RowReader,
 )
 from arena_core.application.signing import TokenSigner
-from arena_core.application.trainer import Trainer
+from arena_core.application.trainer import Requirements, Trainer
 from arena_core.application.views import Views
 from arena_core.domain.errors import NotFound, Overtaken, Rejected
 from arena_core.domain.values import Caller, shown
@@ -50,6 +50,7 @@ class Core:
     trainer: Trainer = field(kw_only=True, repr=False)
     allow_commands: bool = field(default=False, kw_only=True)
     """Whether callers over HTTP may have programs of their own run."""
+    check_here: Requirements = field(default=lambda _: None, kw_only=True, repr=False)
 
 
 @frozen

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from attrs import field, frozen
+from msgspec import Struct
 
 from arena_core.application.ports import MetricPoint
+from arena_core.domain.experiment import Setup
 from arena_core.domain.ids import ExperimentId, RunId
 from arena_core.domain.values import Family, Source
 
@@ -202,7 +204,13 @@ class Recipe:
     """A few words on what it trains."""
     extra: str | None
     """The extra of this package that it needs, if it needs one."""
-    config: type
-    """A msgspec.Struct that forbids unknown fields: its own settings."""
+    config: type[Struct]
+    """A Struct of msgspec that forbids unknown fields: its own settings."""
     may_be_ordered: bool = field(default=True)
     """Whether callers over HTTP may order it: not where it runs what they say."""
+
+
+Requirements: TypeAlias = Callable[[Setup], None]
+"""Raises `Rejected` if what it takes to train this is not here: a package, a dataset,
+an environment.  It has time for a look, and imports nothing that others have written;
+what can't be told that way is let be."""

@@ -22,13 +22,24 @@ REFUSAL = (
 TRUSTED = (ActorKind.LIBRARY, ActorKind.OPERATOR, ActorKind.SYSTEM)
 
 
-def check_trainable(session: Session, setup: Setup) -> None:
-    """Raise `Rejected` unless the set-up can be trained, as far as can be seen here.
+def check_draft(session: Session, setup: Setup) -> None:
+    """Raise `Rejected` for what is said of training, and could never be trained.
 
     Raises `Forbidden` if the caller may not have it trained.
     """
+    recipes.check_said(setup)
+    require_trust(session, setup)
+
+
+def check_trainable(session: Session, setup: Setup) -> None:
+    """Raise `Rejected` unless the set-up can be trained, as far as can be seen here.
+
+    Raises `Forbidden` if the caller may not have it trained: to them it is not said
+    what is on this machine.
+    """
     recipes.checked(setup)
     require_trust(session, setup)
+    session.core.check_here(setup)
 
 
 def require_trust(session: Session, setup: Setup) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from uuid import uuid4
 
+from attrs import evolve
+
 from arena_core.adapters.appending import utc_now
 from arena_core.adapters.blobs.memory import MemoryBlobStore
 from arena_core.adapters.converters.process import LimitedConverter
@@ -43,6 +45,7 @@ from arena_core.entrypoints.inspection import InspectionApart, inspect
 from arena_core.entrypoints.kept import Kept, open_kept, workers_of
 from arena_core.entrypoints.library import Arena, Uploads
 from arena_core.entrypoints.recipes.programs import program_of
+from arena_core.entrypoints.recipes.requirements import Here
 from arena_core.entrypoints.runtimes import runtimes_of
 from arena_core.entrypoints.settings import Settings
 
@@ -62,6 +65,9 @@ def open_arena(settings: Settings, *, serve: bool = True) -> Arena:
             keys, worker, agreement=agreement, keep_warm_s=settings.keep_warm_s
         )
         core = _core(settings, kept, runtimes, agreement, _trainer(settings, resources))
+        if serve:
+            # Who only orders leaves it to whoever serves, whose settings may differ.
+            core = evolve(core, check_here=Here(settings).check)
         progress = Progress()
         importer = Importer(core, kept.presence, converter(), worker, progress)
         training_loop = TrainingLoop(

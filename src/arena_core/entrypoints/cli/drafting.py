@@ -8,11 +8,10 @@ import click
 from attrs import frozen
 
 from arena_core.application.experiments import dataset, gym, setup
-from arena_core.application.recipes import checked
+from arena_core.application.recipes import check_said
 from arena_core.application.resources import ExperimentView
 from arena_core.domain.algorithms import family_of
 from arena_core.domain.errors import Rejected
-from arena_core.domain.experiment import Setup, Status
 from arena_core.domain.values import Family, ProjectKind, Source, shown
 from arena_core.entrypoints.cli import documents
 from arena_core.entrypoints.cli.lookups import find_experiment, project_for
@@ -87,9 +86,8 @@ def create(
     recipe = _recipe(said["recipe"], argv)
     algorithm, base_model = said["algorithm"], said["base_model"]
     source = _source(said["env"], said["data"])
-    if recipe is not None or config:
-        asked = setup(algorithm=algorithm, source=source, recipe=recipe, config=config)
-        _check_trainable(asked)
+    # Before anything is made, the project among it.
+    check_said(setup(algorithm=algorithm, source=source, recipe=recipe, config=config))
     with administration(store, blobs, make=True) as arena:
         use = operator(arena)
         kind = _kind_for(algorithm, said["kind"])
@@ -106,16 +104,6 @@ def create(
             print_json(made)
             return
         click.echo(f"{made.name}: {made.status.value}, {made.id}")
-
-
-def _check_trainable(asked: Setup) -> None:
-    """Refuse a set-up that could not be trained."""
-    if asked.source is None:
-        raise Rejected(
-            "Training needs an environment or a dataset: add --env or --dataset.",
-            field="source",
-        )
-    checked(asked)
 
 
 def _config(
@@ -191,8 +179,6 @@ def edit(
         use = operator(arena)
         found = find_experiment(use, name)
         asked = _Edit.of(found, argv, **said)
-        if asked.changes_setup and found.status is Status.DRAFT:
-            asked.check(found)
         edited = use.experiments.edit(
             found.id,
             name=said["new_name"],
@@ -231,26 +217,6 @@ class _Edit:
             _unset(config, said["unset"])
         source = _source(said["env"], said["data"])
         return cls(said["algorithm"], source, recipe, config, said["base_model"])
-
-    @property
-    def changes_setup(self) -> bool:
-        return self != _Edit(None, None, None, None, None)
-
-    def check(self, found: ExperimentView) -> None:
-        """Refuse what could not be trained, where there is a recipe to train it."""
-        recipe = self.recipe or found.recipe
-        config = found.config if self.config is None else self.config
-        if recipe is None and not config:
-            return
-        algorithm = self.algorithm or found.algorithm
-        asked = setup(
-            algorithm=algorithm,
-            family=found.family if algorithm == found.algorithm else None,
-            source=self.source or found.source,
-            recipe=recipe,
-            config=config,
-        )
-        _check_trainable(asked)
 
 
 def _unset(config: dict[str, Any], names: Sequence[str]) -> None:

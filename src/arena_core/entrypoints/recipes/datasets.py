@@ -1,7 +1,4 @@
-"""Datasets by name: shipped with scikit-learn, or a file in the operator's folder.
-
-A name is no path: nothing outside of that folder is ever read.
-"""
+"""Datasets by name: read, checked, and split into what is learned and what is held."""
 
 from collections import Counter
 from hashlib import sha256
@@ -12,9 +9,13 @@ import numpy as np
 from attrs import frozen
 
 from arena_core.application.ports import Array
-from arena_core.domain.errors import Rejected, TooLarge
+from arena_core.domain.errors import Rejected
 from arena_core.domain.values import shown
-from arena_core.entrypoints.recipes import dataset_arrays, dataset_tables
+from arena_core.entrypoints.recipes import (
+    dataset_arrays,
+    dataset_files,
+    dataset_tables,
+)
 from arena_core.entrypoints.recipes.examples import (
     CLASSIFICATION,
     REGRESSION,
@@ -22,11 +23,6 @@ from arena_core.entrypoints.recipes.examples import (
     Task,
 )
 
-VARIABLE = "ARENA_DATASETS"
-"""The environment variable that names the operator's folder."""
-SHIPPED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
-_TABLES = (".csv", ".parquet")
-MOST_BYTES = 512 << 20
 FEWEST_ROWS = 20
 MOST_CLASSES = 1_000
 MOST_NAMED = 100
@@ -119,17 +115,19 @@ def load(choice: Choice, folder: Path | None) -> Dataset:
 
     Raises `Rejected` or `TooLarge`, in one sentence, for what cannot be learned from.
     """
-    if choice.target is not None and Path(choice.name).suffix.lower() not in _TABLES:
+    kind = dataset_files.suffix(choice.name)
+    if choice.target is not None and kind not in dataset_files.TABLES:
         raise Rejected(
             f"The dataset {shown(choice.name)} has one target, and its columns cannot "
             "be chosen as that: leave config.target out, or use a table.",
             field="config.target",
         )
-    if choice.name in SHIPPED:
+    path = dataset_files.located(choice.name, folder)
+    if path is None:
         examples = _shipped(choice.name)
         digest = sha256(examples.inputs.tobytes() + examples.targets.tobytes())
     else:
-        data = _content(choice.name, folder)
+        data = _content(choice.name, path)
         digest = sha256(data)
         examples = _parsed(choice, data)
     _check(examples.inputs, choice.name)
@@ -189,52 +187,21 @@ def _shipped(name: str) -> Examples:
     )
 
 
-def _content(name: str, folder: Path | None) -> bytes:
-    if folder is None:
-        raise Rejected(
-            f"The dataset {shown(name)} is not one of {', '.join(SHIPPED)}, and there "
-            f"is no folder of datasets: set {VARIABLE}.",
-            field="source.name",
-        )
-    if not name or name.startswith(".") or set(name) & set("/\\:\0"):
-        raise Rejected(
-            f"The dataset {shown(name)} is no plain name of a file: give one without "
-            "slashes, colons and a leading dot.",
-            field="source.name",
-        )
+def _content(name: str, path: Path) -> bytes:
     try:
-        path = (folder / name).resolve(strict=True)
-        if path.parent != folder.resolve() or not path.is_file():
-            raise FileNotFoundError(name)
-        if path.stat().st_size > MOST_BYTES:
-            raise TooLarge(
-                f"The dataset {shown(name)} has more than {MOST_BYTES} bytes: use "
-                "fewer rows.",
-                field="source.name",
-            )
         return path.read_bytes()
     except OSError as error:
-        raise Rejected(
-            f"There is no dataset {shown(name)} that can be read: put the file itself "
-            f"into the folder of datasets, or use one of {', '.join(SHIPPED)}.",
-            field="source.name",
-        ) from error
+        raise dataset_files.not_there(name) from error
 
 
 def _parsed(choice: Choice, data: bytes) -> Examples:
-    match Path(choice.name).suffix.lower():
+    match dataset_files.suffix(choice.name):
         case ".csv":
             return dataset_tables.csv(data, choice.target)
         case ".parquet":
             return dataset_tables.parquet(data, choice.target)
-        case ".npz":
-            return dataset_arrays.npz(data)
         case _:
-            raise Rejected(
-                f"The dataset {shown(choice.name)} is of no kind that is read: use "
-                ".csv, .parquet or .npz.",
-                field="source.name",
-            )
+            return dataset_arrays.npz(data)
 
 
 # --- whether it can be learned from ------------------------------------------------

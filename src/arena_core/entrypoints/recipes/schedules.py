@@ -9,7 +9,7 @@ import msgspec
 from attrs import frozen
 
 from arena_core.application import strict_json
-from arena_core.entrypoints.recipes.datasets import VARIABLE
+from arena_core.entrypoints.recipes.dataset_files import VARIABLE
 from arena_core.training import Run
 
 S = TypeVar("S", bound=msgspec.Struct)
