@@ -5,14 +5,34 @@ from collections.abc import Sequence
 
 MOST_LINES = 3
 LONGEST_LINE = 200
-_PATH = re.compile(r"(?:~|\.{0,2})(?:/[^\s'\"():,/]+){2,}/?|[A-Za-z]:\\[^\s'\"]+")
-_BRACKETS = str.maketrans("[]", "()")
+_FILES = (
+    "bin|cfg|conf|csv|dll|gz|h5|hdf5|ini|ipynb|jl|js|json|jsonl|log|lua|md|npy|npz|"
+    "onnx|parquet|pkl|pt|pt2|pth|py|pyc|pyd|pyx|r|rb|safetensors|sh|so|sqlite|tar|"
+    "toml|ts|txt|whl|yaml|yml|zip"
+)
+"""How the names of files end that are shown.  What ends otherwise may be a folder."""
+_QUOTED = re.compile(
+    r"""(?P<quote>['"`])(?=[/\\~]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file:)"""
+    r"""(?P<path>[^'"`]*[/\\][^'"`]*)(?P=quote)"""
+)
+_PART = r"(?:[/\\]+[^\s'\"`/\\]+)"
+_BARE = re.compile(
+    r"(?:(?<![\w.~/\\-])"
+    r"(?:file:|[A-Za-z]:(?=[/\\])|~[\w.-]*(?=[/\\])|\.{1,2}(?=[/\\]))?"
+    rf"{_PART}|{_PART}{{2}}){_PART}*[/\\]*"
+)
+"""Behind a word one slash is no path yet: `and/or`, `it/s`."""
+_NAME = re.compile(
+    rf"(?P<name>[\w.+-]+\.(?:{_FILES}))(?P<rest>(?:[^\w.+/\\-][^/\\]*)?)",
+    re.IGNORECASE,
+)
 
 
 def with_end_of_log(reason: str, lines: Sequence[str]) -> str:
     """Return `reason`, and after it what was printed last, if anything was.
 
-    Paths are left out: they are nobody's business who is not at the machine.
+    Of paths only the names of files stay: the folders are nobody's business who is
+    not at the machine.
     """
     last = [plain for plain in map(_plain, lines) if plain][-MOST_LINES:]
     if not last:
@@ -21,6 +41,20 @@ def with_end_of_log(reason: str, lines: Sequence[str]) -> str:
 
 
 def _plain(line: str) -> str:
-    shown = _PATH.sub("...", line.strip()).translate(_BRACKETS)
+    quoted = _QUOTED.sub(_within_quotes, line.strip())
+    shown = _BARE.sub(lambda found: _masked(found[0]), quoted)
     clipped = shown[:LONGEST_LINE]
     return clipped if clipped == shown else clipped + "..."
+
+
+def _within_quotes(found: re.Match[str]) -> str:
+    return f"{found['quote']}{_masked(found['path'])}{found['quote']}"
+
+
+def _masked(path: str) -> str:
+    """Return the name of the file, and what follows it such as `:12`, for a path."""
+    last = re.split(r"[/\\]", path)[-1]
+    name = _NAME.fullmatch(last)
+    if name is None:
+        return "..." + last[len(last.rstrip("):,;.]}>")) :] if last else "..."
+    return f".../{last}"

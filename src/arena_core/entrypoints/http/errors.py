@@ -65,6 +65,8 @@ PROBLEM = "application/problem+json"
 PLAIN = ("/api/cli/", "/api/users/", "/realms/")
 """Below these are the addresses of the public client."""
 OPEN_INFERENCE = "/v2"
+CONTROL_PLANE = "/api/v1"
+"""Whose clients show text as it is: a remedy may have brackets in it."""
 E = TypeVar("E", bound=ArenaError)
 _BRACKETS = str.maketrans("[]", "()")
 
@@ -149,6 +151,8 @@ def problem(error: ArenaError, path: str) -> Response:
     if isinstance(error, TooSlow):
         headers["Connection"] = "close"  # or the rest would still be waited for
     detail = detail_of(error)
+    if path.startswith(CONTROL_PLANE) and not isinstance(error, Corrupt):
+        detail = str(error)[:LONGEST_DETAIL]
     field = getattr(error, "field", None)
     errors = [] if field is None else [FieldError(_pointer(field), detail)]
     return respond(

@@ -61,7 +61,7 @@ class ExperimentRow:
     algorithm: str = field(converter=printable)
     environment: str | None = field(converter=converters.optional(printable))
     status: str
-    reason: str | None = field(converter=converters.optional(printable))
+    reason: str | None = field(converter=converters.optional(without_brackets))
     created_at: datetime
 
 
