@@ -14,16 +14,19 @@ from arena_core.adapters.metrics.memory import MemoryMetricStore
 from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
 from arena_core.application.ports import MetricPoint
 from arena_core.domain.errors import Corrupt, StorageFull, Unavailable
+from measuring import of_training
 
-from contract.metric_store import EXPERIMENT, MetricStoreContract
+from contract.metric_store import EXPERIMENT, FIRST, MetricStoreContract
 
 SCORE = MetricPoint(1, "score", 1.0)
+MEASURED = of_training(1, [SCORE])
 DYING = """
 import os, signal, sys
 from pathlib import Path
 from uuid import UUID
 from arena_core.adapters.metrics import sqlite
-from arena_core.application.ports import MetricPoint
+from arena_core.application.ports import Measured, MetricPoint
+from arena_core.domain.course import Origin, Source
 
 class Points(list):
     def __iter__(self):
@@ -34,7 +37,8 @@ class Points(list):
 
 checked = []
 store = sqlite.SQLiteMetricStore.open(Path(sys.argv[1]))
-points = Points([MetricPoint(1, "score", 1.0), MetricPoint(2, "score", 1.0)])
+origin = Origin(1, Source.TRAINING)
+points = Points(Measured(MetricPoint(step, "score", 1.0), origin) for step in (1, 2))
 store.record(UUID(int=1), points, log_position=1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -58,10 +62,10 @@ class TestSQLite(MetricStoreContract):
         store.close()
 
     def test_reopening_finds_the_points(self, path, store):
-        store.record(EXPERIMENT, [SCORE], log_position=1)
+        store.record(EXPERIMENT, MEASURED, log_position=1)
         store.close()
         with closing(SQLiteMetricStore.open(path)) as again:
-            assert list(again.points(EXPERIMENT)) == [SCORE]
+            assert list(again.points(EXPERIMENT, FIRST)) == [SCORE]
 
     @pytest.mark.parametrize(("when", "kept"), [("midst", 0), ("after", 2)])
     def test_a_killed_process_has_recorded_its_whole_call_or_nothing(
@@ -74,33 +78,8 @@ class TestSQLite(MetricStoreContract):
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         assert dying.returncode == -signal.SIGKILL
-        assert len(store.points(EXPERIMENT)) == kept
-        store.record(EXPERIMENT, [SCORE], log_position=1)
-
-    def test_points_of_the_first_release_come_too_and_before_the_new_ones(
-        self, path, store
-    ):
-        """It numbered the points of each step and name by themselves."""
-        old = [("fitness", 1, 1), ("score", 1, 1), ("score", 1, 2), ("score", 2, 1)]
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.executemany(
-                "INSERT INTO metric_points VALUES (?, ?, ?, ?, 0.5, 1)",
-                [(EXPERIMENT.bytes, *each) for each in old],
-            )
-        store.record(EXPERIMENT, [SCORE], log_position=2)
-        assert next(iter(store.points(EXPERIMENT, names=["score"]))) == SCORE
-        found, after = [], 0
-        while page := store.since(EXPERIMENT, after, limit=1):
-            found += page
-            after = page[-1].number
-        assert [(each.point.name, each.point.step) for each in found] == [
-            ("fitness", 1),
-            ("score", 1),
-            ("score", 2),
-            ("score", 1),
-            ("score", 1),
-        ]
-        assert found[-1].point == SCORE
+        assert len(store.points(EXPERIMENT, FIRST)) == kept
+        store.record(EXPERIMENT, MEASURED, log_position=1)
 
     def test_what_comes_next_is_found_without_reading_what_came_before(self, path):
         with (
@@ -119,7 +98,7 @@ class TestSQLite(MetricStoreContract):
             log.execute("PRAGMA journal_mode = WAL")
             log.execute("CREATE TABLE stored_events AS SELECT 1 AS position")
             with closing(SQLiteMetricStore.open(path)) as store:
-                store.record(EXPERIMENT, [SCORE], log_position=1)
+                store.record(EXPERIMENT, MEASURED, log_position=1)
             assert log.execute("SELECT * FROM stored_events").fetchall() == [(1,)]
 
     @pytest.mark.parametrize(
@@ -128,17 +107,18 @@ class TestSQLite(MetricStoreContract):
             "UPDATE metric_points SET value = 2",
             "DELETE FROM metric_points",
             """REPLACE INTO metric_points
-                SELECT experiment, name, step, recorded, 2, 0 FROM metric_points""",
+                SELECT experiment, training, name, step, recorded, 2, 0, source, digest
+                FROM metric_points""",
         ],
     )
     def test_the_database_itself_refuses_to_change_a_point(self, path, store, change):
-        store.record(EXPERIMENT, [SCORE], log_position=1)
+        store.record(EXPERIMENT, MEASURED, log_position=1)
         with (
             closing(sqlite3.connect(path)) as other,
             pytest.raises(sqlite3.IntegrityError, match="append-only"),
         ):
             other.execute(change)
-        assert list(store.points(EXPERIMENT)) == [SCORE]
+        assert list(store.points(EXPERIMENT, FIRST)) == [SCORE]
 
     def test_what_is_recorded_outlasts_a_power_cut(self, store):
         with store._database.transaction() as connection:
@@ -150,14 +130,14 @@ class TestSQLite(MetricStoreContract):
         (step,) = self.plan(store, sqlite._POINTS)
         assert step == (
             "SEARCH metric_points USING INDEX metric_points_by_step "
-            "(experiment=? AND (step,name)>(?,?))"
+            "(experiment=? AND training=? AND (step,name)>(?,?) AND step<?)"
         )
 
     def test_points_of_names_are_searched_and_grouped_by_the_key(self, store):
         details = self.plan(store, sqlite._NAMED_POINTS)
         assert (
             "SEARCH metric_points USING PRIMARY KEY "
-            "(experiment=? AND name=? AND step>?)"
+            "(experiment=? AND training=? AND name=? AND step>? AND step<?)"
         ) in details
         assert "USE TEMP B-TREE FOR GROUP BY" not in details
 
@@ -165,10 +145,24 @@ class TestSQLite(MetricStoreContract):
         details = self.plan(store, sqlite._LATEST)
         reads = [step for step in details if step.startswith("SEARCH")]
         assert len(reads) == 4
-        assert all("USING PRIMARY KEY (experiment=?" in step for step in reads)
+        by_key = "USING PRIMARY KEY (experiment=? AND training=?"
+        assert all(by_key in step for step in reads)
+
+    def test_what_was_measured_at_a_place_is_found_by_the_key_alone(self, store):
+        (*_, read, _sort) = self.plan(store, sqlite._AT)
+        assert read == (
+            "SEARCH point USING PRIMARY KEY "
+            "(experiment=? AND training=? AND name=? AND step=?)"
+        )
+
+    def test_whether_a_training_has_points_is_found_by_the_key_alone(self, store):
+        (read,) = [s for s in self.plan(store, sqlite._HAS_ANY) if "metric_points" in s]
+        assert read.startswith("SEARCH metric_points USING PRIMARY KEY (experiment=?")
+        assert "training=?" in read
 
     def plan(self, store, statement):
-        asked = {**sqlite._asked(EXPERIMENT, ["a"], 1), "limit": 1}
+        asked = {**sqlite._asked(EXPERIMENT, ["a"], 1), "limit": 1, "places": "[]"}
+        asked |= {"training": 1, "last_step": 1}
         after = {"after_step": 1, "after_name": "a"}
         with store._database.reading() as connection:
             explained = f"EXPLAIN QUERY PLAN {statement}"
@@ -189,14 +183,15 @@ class TestSQLite(MetricStoreContract):
                 connection.set_progress_handler(one_more, 10)
                 try:
                     asked = sqlite._asked(EXPERIMENT, None, None)
-                    connection.execute(sqlite._LATEST, asked).fetchall()
+                    within = sqlite._within(FIRST[0])
+                    connection.execute(sqlite._LATEST, {**asked, **within}).fetchall()
                 finally:
                     connection.set_progress_handler(None, 0)
             return taken
 
         def record(steps: range) -> None:
             batch = [MetricPoint(s, n, 1.0) for s in steps for n in ("a", "b")]
-            store.record(EXPERIMENT, batch, log_position=1)
+            store.record(EXPERIMENT, of_training(1, batch), log_position=1)
 
         record(range(10))
         few = cost()
@@ -210,19 +205,20 @@ class TestSQLite(MetricStoreContract):
         ):
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable, match="locked"):
-                store.record(EXPERIMENT, [SCORE], log_position=1)
-            assert list(store.points(EXPERIMENT)) == []
+                store.record(EXPERIMENT, MEASURED, log_position=1)
+            assert list(store.points(EXPERIMENT, FIRST)) == []
             other.execute("ROLLBACK")
-            store.record(EXPERIMENT, [SCORE], log_position=1)
+            store.record(EXPERIMENT, MEASURED, log_position=1)
 
     def test_a_full_disk_keeps_nothing_of_the_call_and_is_told(self, store):
         writer = store._database._writer
         (pages,) = writer.execute("PRAGMA page_count").fetchone()
         writer.execute(f"PRAGMA max_page_count = {pages + 1}")
-        batch = [MetricPoint(step, "score", 1.5) for step in range(1000)]
+        points = [MetricPoint(step, "score", 1.5) for step in range(1000)]
+        batch = of_training(1, points)
         with pytest.raises(StorageFull, match="No space is left"):
             store.record(EXPERIMENT, batch, log_position=1)
-        assert list(store.points(EXPERIMENT)) == []
+        assert list(store.points(EXPERIMENT, FIRST)) == []
 
     def test_a_file_that_is_no_database_is_told_and_left_alone(self, path):
         path.write_bytes(b"garbage" * 999)
@@ -233,4 +229,4 @@ class TestSQLite(MetricStoreContract):
     def test_a_closed_store_says_so(self, store):
         store.close()
         with pytest.raises(Unavailable, match="closed"):
-            store.points(EXPERIMENT)
+            store.points(EXPERIMENT, FIRST)

@@ -18,6 +18,7 @@ from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.ports import MetricPoint
 from arena_core.domain import experiment
 from arena_core.domain.ids import Digest, ExperimentId, WorkerId
+from measuring import of_training
 from unit.scenes import CONTEXT
 
 import bundles
@@ -173,7 +174,10 @@ class Line:
         if fitness is not None:
             self.core.metrics.record(
                 ExperimentId(UUID(experiment_id)),
-                [MetricPoint(step, "fitness", fitness)],
+                of_training(
+                    len(self._state(experiment_id).begun),
+                    [MetricPoint(step, "fitness", fitness)],
+                ),
                 log_position=self.core.store.head(),
             )
         claimed = self._claim(experiment_id)
@@ -183,9 +187,13 @@ class Line:
         )
         return digest
 
-    def _claim(self, experiment_id: str) -> tuple[WorkerId, int]:
+    def _state(self, experiment_id: str) -> experiment.Experiment:
         find = self.world.arena.experiments.session.find
-        training = find(experiment.KIND, UUID(experiment_id)).state.training
+        state: experiment.Experiment = find(experiment.KIND, UUID(experiment_id)).state
+        return state
+
+    def _claim(self, experiment_id: str) -> tuple[WorkerId, int]:
+        training = self._state(experiment_id).training
         assert training is not None
         return _TRAINER, training.claims
 

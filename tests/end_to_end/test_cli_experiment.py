@@ -228,6 +228,9 @@ def test_a_training_is_waited_for_and_what_it_measured_can_be_seen(typed):
     assert list(csv.reader(io.StringIO(text)))[-1] == ["40", "40.0"]
     points = json.loads(typed.said("experiment", "metrics", "mine", "--json"))
     assert len(points) == 8
+    before = ("experiment", "metrics", "mine", "--json", "--training", 0)
+    assert json.loads(typed.said(*before)) == []
+    assert "There is no training 2" in typed.said(*before[:-1], 2, status=1)
     assert [it["step"] for it in shown(typed, "mine")["checkpoints"]] == [
         10, 20, 30, 40,
     ]  # fmt: skip

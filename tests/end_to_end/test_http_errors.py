@@ -62,7 +62,7 @@ BODIES = {
         "recipe": "sb3",
         "config": {"env_kwargs": {"a": 1}},
     },
-    ("PATCH", "/experiments/{experiment}"): {{
+    ("PATCH", "/experiments/{experiment}"): {
         "name": "e",
         "config": {"env_kwargs": {"a": 1}},
     },
@@ -569,7 +569,7 @@ def test_a_step_that_cannot_be_kept_is_refused(world, client, ids, tmp_path, ste
         {"step": step, "name": "b", "value": 1},
     ]
     answer = client.post(f"{where}/metrics", json={"points": added})
-    assert_problem(answer, 422)
+    assert_problem(answer, 422, "/points/1/step")
     content = packed(bundles.cartpole(tmp_path))
     query = {"step": step, "score": 1}
     answer = client.post(f"{where}/checkpoints", params=query, content=content)
@@ -578,13 +578,25 @@ def test_a_step_that_cannot_be_kept_is_refused(world, client, ids, tmp_path, ste
     assert world.head() == before
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 201])
+def test_a_point_that_cannot_be_kept_is_pointed_at(client, ids, name):
+    where = f"{API}/experiments/{ids['experiment']}/metrics"
+    added = [{"step": 1, "name": each, "value": 1} for each in ("a", "a", name)]
+    answer = client.post(where, json={"points": added})
+    assert_problem(answer, 422, "/points/2/name")
+    added[2] = {"step": 1, "name": "a", "value": "x"}
+    answer = client.post(where, json={"points": added})
+    assert_problem(answer, 422, "/points/2/value")
+
+
 @pytest.mark.parametrize("score", ["nan", "inf", "-inf", "1e999", "x", ""])
 def test_a_score_that_is_not_finite_is_refused(world, client, ids, tmp_path, score):
     before = world.head()
     content = packed(bundles.cartpole(tmp_path))
     where = f"{API}/experiments/{ids['experiment']}/checkpoints"
     query = {"step": 77, "score": score}
-    assert_problem(client.post(where, params=query, content=content), 422)
+    answer = client.post(where, params=query, content=content)
+    assert_problem(answer, 422, "/score")
     assert world.head() == before
 
 

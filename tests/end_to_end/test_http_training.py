@@ -357,6 +357,75 @@ def test_metrics_are_points_a_table_csv_or_the_last_values(lab):
     assert_problem(asked(format="xml"), 422, "/format")
 
 
+AS_MANY = """
+from arena_core.training import Run
+with Run() as run:
+    for step in range(1, run.max_steps + 1):
+        run.log(step, score=float(run.max_steps))
+"""
+
+
+@pytest.fixture(scope="module")
+def twice(lab):
+    """Return the metrics of what was trained anew, with fewer steps than before."""
+    argv = [sys.executable, "-c", AS_MANY]
+    at = lab.experiment(config={"argv": argv})
+    for steps in (3, 2):
+        body, params = {"max_steps": steps}, {"wait": 60}
+        done = lab.client.post(f"{at}/train", json=body, params=params)
+        assert done.json()["status"] == "Succeeded", done.text
+    return f"{at}/metrics"
+
+
+@pytest.mark.parametrize(("training", "steps"), [(None, 2), (2, 2), (1, 3), (0, 0)])
+def test_metrics_are_those_of_the_latest_training_or_of_the_one_that_is_named(
+    lab, twice, training, steps
+):
+    params = {} if training is None else {"training": training}
+
+    def asked(**more):
+        return lab.client.get(twice, params=params | more)
+
+    rows = [[step, float(steps)] for step in range(1, steps + 1)]
+    items = [{"step": s, "name": "score", "value": v} for s, v in rows]
+    assert asked().json()["items"] == items
+    assert asked(format="latest").json()["items"] == items[-1:]
+    assert asked(format="table").json()["rows"] == rows
+    written = asked(format="csv")
+    assert list(csv.reader(io.StringIO(written.text)))[1:] == [
+        [str(step), str(value)] for step, value in rows
+    ]
+
+
+def test_the_rest_of_a_part_is_of_the_same_training(lab, twice):
+    params = {"training": 1, "limit": 2}
+    first = lab.client.get(twice, params=params)
+    rest = lab.client.get(first.links["next"]["url"]).json()
+    assert [(p["step"], p["value"]) for p in rest["items"]] == [(3, 3.0)]
+    params = {"training": 1, "rows": 2, "format": "csv"}
+    first = lab.client.get(twice, params=params)
+    rest = lab.client.get(first.links["next"]["url"])
+    assert rest.text == "step,score\n3,3.0\n"
+
+
+def test_a_stream_tells_the_points_of_one_training(twice, watched):
+    at = twice.removesuffix("/metrics")
+    for query, ids in (("", ["4", "5"]), ("?training=1", ["1", "2", "3"])):
+        events = watched.stream(at, query).events()
+        assert [next(events).id for _ in ids] == ids
+        assert next(events).body["training"]["number"] == 2
+
+
+@pytest.mark.parametrize("training", [-1, 3, "x"])
+def test_a_training_that_there_never_was_has_no_metrics(lab, twice, watched, training):
+    params = {"training": training}
+    for shape in ("points", "table", "csv", "latest"):
+        answer = lab.client.get(twice, params=params | {"format": shape})
+        assert_problem(answer, 422, "/training")
+    at = twice.removesuffix("/metrics")
+    assert watched.stream(at, f"?training={training}").status == 422
+
+
 def measured(lab, points):
     """Return where an experiment is of which these (step, name, value) are known."""
     at = lab.experiment("none", 1)

@@ -20,6 +20,7 @@ from arena_core.domain import experiment
 from arena_core.domain.experiment import Experiment
 from arena_core.domain.ids import DEFAULT_ORGANISATION, Digest, ExperimentId
 from arena_core.domain.values import LIBRARY, Caller, Role
+from measuring import of_training
 from unit.by_hand import Training
 from unit.workers import Worker, World
 
@@ -88,6 +89,11 @@ class Works:
 
     def stage(self, position: int) -> StageView:
         return self.view().stages[position - 1]
+
+    def stage_of(self, experiment_id: UUID) -> int:
+        """Return the position of the stage that the experiment is bound to."""
+        bound = [stage.experiment_id for stage in self.view().stages]
+        return bound.index(experiment_id) + 1
 
     def run(self, position: int) -> RunView:
         run = self.stage(position).run
@@ -207,6 +213,9 @@ class Works:
         core = self.worker.core
         core.metrics.record(
             ExperimentId(experiment_id),
-            [MetricPoint(step, "fitness", fitness)],
+            of_training(
+                len(self.state(experiment_id).begun),
+                [MetricPoint(step, "fitness", fitness)],
+            ),
             log_position=core.store.head(),
         )

@@ -356,14 +356,16 @@ def test_configuring_what_is_so_already_changes_nothing(status):
 @pytest.mark.parametrize("status", Status)
 def test_a_checkpoint_is_recorded_in_every_status_with_the_time(status):
     spec.given(*IN[status]).when(RecordCheckpoint(20, B, 4097)).then(AT_20)
+    trainings = 0 if status is Status.DRAFT else 1
     assert spec.given(*IN[status], AT_20).state.checkpoints == (
         Written(10, A, 4096, NOW),
-        Written(20, B, 4097, NOW),
+        Written(20, B, 4097, NOW, belongs_to=trainings),
     )
 
 
 def test_rule_12_a_checkpoint_holds_no_scores():
-    kept = {"step", "digest", "size_bytes", "written_at", "training"}
+    about = {"training", "belongs_to"}
+    kept = {"step", "digest", "size_bytes", "written_at", *about}
     assert set(fields_dict(Written)) == kept
 
 

@@ -51,6 +51,20 @@ def test_a_stage_leaves_the_seed_to_the_settings_of_its_experiment(works):
     assert order_of(works.state(bound)).seed == 7
 
 
+def test_rule_09_what_somebody_orders_reaches_the_training_of_each_kind_of_stage(works):
+    base = works.train(of=works.experiment("base", algorithm="Supervised"))
+    further = works.train(of=works.experiment("further", algorithm="Supervised"))
+    latent = works.train(of=works.experiment("latent", algorithm="LatentPPO"))
+    for seed, bound in enumerate((base, further, latent), start=5):
+        if bound is not base:
+            works.stop(works.stage_of(bound))
+        works.use.training.train(bound, max_steps=50 + seed, seed=seed)
+        works.go_on()
+        training = works.state(bound).training
+        assert (training.max_steps, training.beginning.seed) == (50 + seed, seed)
+        works.succeed(bound)
+
+
 def test_what_the_runner_does_is_in_its_name_and_says_whose_order_it_carries_out(works):
     works.train()
     works.trigger()
@@ -59,6 +73,17 @@ def test_what_the_runner_does_is_in_its_name_and_says_whose_order_it_carries_out
     assert done.context.correlation_id == asked.context.correlation_id
     assert done.context.causation_id == asked.event_id
     assert done.context.organisation == asked.context.organisation
+
+
+def test_what_the_runner_does_for_another_run_carries_out_the_other_order(works):
+    first = works.train()
+    works.trigger()
+    works.succeed(first)
+    works.trigger()
+    asked, done = works.last("stage.triggered"), works.last("stage.started")
+    assert done.context.correlation_id == asked.context.correlation_id
+    requested = works.last("experiment.training_requested")
+    assert requested.context.correlation_id == asked.context.correlation_id
 
 
 def test_a_success_triggers_the_next_auto_stage_in_the_same_append(works):
@@ -165,19 +190,22 @@ def test_a_supervised_checkpoint_is_the_decoder_of_a_latent_policy(works):
 
 
 @pytest.mark.parametrize(
-    ("auto_add", "scores", "step"),
+    ("auto_add", "scores", "step", "kind"),
     [
-        ("best", {10: 2.0, 20: 1.0}, 10),
-        ("best", {10: None, 20: None}, 20),
-        ("final", {10: 2.0, 20: 1.0}, 20),
+        ("best", {10: 2.0, 20: 1.0}, 10, "best"),
+        ("best", {10: None, 20: None}, 20, "final"),
+        ("final", {10: 2.0, 20: 1.0}, 20, "final"),
     ],
 )
-def test_a_success_adds_its_checkpoint_to_the_agents(works, auto_add, scores, step):
+def test_a_success_adds_its_checkpoint_to_the_agents(
+    works, auto_add, scores, step, kind
+):
     first = works.train(auto_add=auto_add)
     works.trigger()
     works.succeed(first, scores)
     (agent,) = works.use.agents.list(kind="advanced")
     assert (agent.name, agent.checkpoint.step) == ("ppo", step)
+    assert agent.checkpoint.type.value == kind
     assert agent.deployment is None
     assert works.run(1).agent_id == agent.id
     assert together(works, "stage.succeeded", "agent.checkpoint_frozen")
@@ -211,6 +239,16 @@ def test_a_deployment_stage_makes_an_agent_and_succeeds_when_it_is_live(works):
     assert works.last("stage.succeeded").context.causation_id == (
         works.last("deployment.connected").event_id
     )
+
+
+@pytest.mark.parametrize(("rule", "step"), [("best", 10), ("final", 20)])
+def test_what_is_put_live_says_which_checkpoint_it_is(works, rule, step):
+    first = works.train()
+    works.deploy(checkpoint=rule)
+    works.trigger()
+    works.succeed(first, {10: 2.0, 20: 1.0})
+    (agent,) = works.use.agents.list(kind="advanced")
+    assert (agent.checkpoint.type.value, agent.checkpoint.step) == (rule, step)
 
 
 def test_a_deployment_that_fails_fails_its_stage_with_the_reason(works):
@@ -428,6 +466,20 @@ def test_a_condition_that_is_not_met_ends_the_run_before_anything_begins(works):
     assert "below" in works.run(2).finding
 
 
+def test_what_an_earlier_training_measured_at_its_step_meets_no_condition(works):
+    first = works.train()
+    works.deploy(condition=Condition(min_fitness=5.0), checkpoint="final")
+    works.trigger()
+    works.succeed(first, {10: 9.0})
+    works.connect()
+    assert works.statuses() == ["Succeeded", "Succeeded"]
+    works.trigger()
+    works.succeed(first, {10: None})
+    assert works.statuses() == ["Succeeded", "Stopped"]
+    checked = works.last("stage.condition_checked").event
+    assert (checked.met, checked.seen.candidate.scores.evaluation) == (False, None)
+
+
 def test_better_than_live_looks_at_what_its_own_agent_has_live(works):
     first = works.train()
     works.deploy(condition=Condition(better_than_live=True))
@@ -554,12 +606,45 @@ def test_a_stage_that_takes_too_long_is_stopped_and_has_failed(works):
 def test_what_took_too_long_is_tried_again_if_its_settings_say_so(works):
     first = works.train(time_limit_s=60, retries=TWICE)
     works.trigger()
+    works.begin(first)
     works.wait(60)
+    works.acknowledge_stop(first)
     assert works.statuses() == ["Pending"]
     works.wait(10)
     assert (works.statuses(), works.state(first).training.number) == (["Running"], 2)
+    works.wait(61)
+    assert works.statuses() == ["Running"], "the second waits for its turn"
+    works.begin(first)
     works.wait(59)
     assert works.statuses() == ["Running"]
+    works.wait(1)
+    assert works.statuses() == ["Stopping"]
+
+
+def test_what_waits_for_its_turn_to_train_is_not_timed_out(works):
+    first = works.train(time_limit_s=60)
+    works.trigger()
+    works.wait(1000)
+    assert (works.statuses(), works.run(1).attempt) == (["Running"], 1)
+    works.begin(first)
+    works.go_on()
+    works.wait(59)
+    assert works.statuses() == ["Running"]
+    works.wait(1)
+    assert works.statuses() == ["Stopping"]
+
+
+def test_another_runner_knows_since_when_the_training_is_at_work(works):
+    first = works.train(time_limit_s=60)
+    works.trigger()
+    works.wait(1000)
+    works.begin(first)
+    works.wait(30)
+    works.runner = PipelineRunner(works.worker.core)
+    works.wait(29)
+    assert works.statuses() == ["Running"]
+    works.wait(1)
+    assert works.statuses() == ["Stopping"]
 
 
 def test_what_has_ended_unseen_is_not_timed_out(works):
@@ -602,8 +687,10 @@ def test_a_deployment_that_takes_too_long_is_taken_back(works):
 
 def test_it_is_looked_at_again_when_something_is_due(works):
     assert works.runner.look_again_s() == 1.0
-    works.train(time_limit_s=60)
+    first = works.train(time_limit_s=60)
     works.trigger()
+    works.begin(first)
+    works.go_on()
     assert works.runner.look_again_s() == 1.0
     works.wait(59.75)
     assert works.runner.look_again_s() == pytest.approx(0.25)
@@ -620,6 +707,27 @@ def test_a_next_stage_without_anything_to_take_fails_and_says_why(works):
     assert works.statuses() == ["Succeeded", "Failed"]
     assert "evaluation score" in works.run(2).reason
     assert together(works, "stage.succeeded", "stage.failed")
+
+
+def test_a_next_stage_that_has_run_before_fails_in_a_run_of_its_own(works):
+    first, second = works.train(), works.train()
+    works.trigger()
+    works.succeed(first)
+    works.succeed(second)
+    works.trigger()
+    works.succeed(first, {30: None})
+    assert works.statuses() == ["Succeeded", "Failed"]
+    assert (works.run(2).number, works.run(2).cause.value) == (2, "auto")
+
+
+def test_a_next_stage_whose_experiment_is_gone_fails_and_says_why(works):
+    """As it could be while that was not guarded: such logs are read for ever."""
+    first, second = works.train(), works.train()
+    works.trigger()
+    works.delete(second)
+    works.succeed(first)
+    assert works.statuses() == ["Succeeded", "Failed"]
+    assert "was deleted" in works.run(2).reason
 
 
 def test_a_success_before_a_stage_that_is_at_work_is_recorded_alone(works):

@@ -85,6 +85,12 @@ BY_ID = {
     "measurements.points": lambda use, there: use.measurements.points(there.experiment),
     "measurements.latest": lambda use, there: use.measurements.latest(there.experiment),
     "measurements.table": lambda use, there: use.measurements.table(there.experiment),
+    "measurements.of_training": lambda use, there: use.measurements.of_training(
+        there.experiment
+    ),
+    "measurements.recorded": lambda use, there: use.measurements.recorded(
+        there.experiment, 0, limit=1
+    ),
     "training.submit": lambda use, there: use.training.submit(
         there.project, name="x", setup=setup(algorithm="PPO", source=CARTPOLE)
     ),
@@ -381,7 +387,7 @@ def test_a_metric_has_a_name_that_can_stand_above_a_column(scene, name):
     measured = [MetricPoint(10, "fitness", 3.0), MetricPoint(10, name, 3.0)]
     with pytest.raises(Rejected) as caught:
         scene.use.experiments.add_metrics(made.id, measured)
-    assert caught.value.field == "name"
+    assert caught.value.field == "points.1.name"
     assert not scene.use.experiments.metrics(made.id)
 
 

@@ -900,10 +900,10 @@ def test_points_are_recorded_before_the_checkpoint_that_they_are_about(training)
         def handle(self, context, *changes, **said):
             names = [type(change.command).__name__ for change in changes]
             if "RecordTrainedCheckpoint" in names:
-                seen.append(worker.core.metrics.points(made.id))
+                seen.extend(worker.core.metrics.since(made.id, 0, limit=9))
                 assert "acknowledge" not in training.effects()
             return self.handler.handle(context, *changes, **said)
 
     object.__setattr__(worker.core, "handler", Watched(worker.core.handler))
     until_ended(training, worker, made)
-    assert seen == [[MetricPoint(1, "fitness", 1.0)]]
+    assert [each.point for each in seen] == [MetricPoint(1, "fitness", 1.0)]

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from arena_core.application.handling import Change
 from arena_core.application.keeping import keep_trained
 from arena_core.application.log_excerpt import with_end_of_log
-from arena_core.application.ports import Context, Row
+from arena_core.application.ports import Context, Measured, MetricPoint, Row
 from arena_core.application.session import Core
 from arena_core.application.trainer import Found, RunState, Sighting
 from arena_core.application.training_orders import (
@@ -24,8 +24,9 @@ from arena_core.application.training_orders import (
 )
 from arena_core.application.trust import REFUSAL, may_begin
 from arena_core.domain import experiment
+from arena_core.domain.course import Origin, Source
 from arena_core.domain.errors import Corrupt, NotFound, Rejected
-from arena_core.domain.experiment import Experiment, Status
+from arena_core.domain.experiment import Experiment, Status, Training
 from arena_core.domain.ids import RunId
 from arena_core.domain.values import Claim, system
 
@@ -81,6 +82,11 @@ class Conducting:
     def _run_id(self) -> RunId:
         run_id: RunId = self.row.state.run_id
         return run_id
+
+    @property
+    def _training(self) -> Training:
+        training: Training = self.row.state.training
+        return training
 
     @property
     def _claim(self) -> Claim:
@@ -168,8 +174,7 @@ class Conducting:
             return False
         news = self._core.trainer.news(self._run_id)
         if news.points:
-            head = self._core.store.head()
-            self._core.metrics.record(self._state.id, news.points, log_position=head)
+            self._measured(news.points)
         self._keep(news.checkpoints)
         if self.doom is None:
             self.doom = news.fault
@@ -177,6 +182,13 @@ class Conducting:
             return False
         self._core.trainer.acknowledge(self._run_id, news.mark)
         return True
+
+    def _measured(self, points: Sequence[MetricPoint]) -> None:
+        """Record them as this training's own, also where another has begun by now."""
+        origin = Origin(self._training.number, Source.TRAINING)
+        measured = [Measured(point, origin) for point in points]
+        head = self._core.store.head()
+        self._core.metrics.record(self._state.id, measured, log_position=head)
 
     def _keep(self, checkpoints: Sequence[Found]) -> None:
         """Record them up to one that cannot be kept, which is the end of it all."""

@@ -11,24 +11,26 @@ from attrs import frozen
 from arena_core.application import metric_points
 from arena_core.application.contents import Contents, contents
 from arena_core.application.handling import Change
-from arena_core.application.keeping import FITNESS, SCORE, keep, points
+from arena_core.application.keeping import keep, points
 from arena_core.application.measurements import Measurements
 from arena_core.application.naming import the_experiment
 from arena_core.application.ownership import owner_of
-from arena_core.application.ports import MetricPoint, Row
+from arena_core.application.ports import Measured, MetricPoint, Row
 from arena_core.application.resources import (
     CheckpointView,
     ExperimentView,
     experiment_view,
 )
+from arena_core.application.scores import scores
 from arena_core.application.session import ALL, Page, Paging, Session, page
 from arena_core.application.trainer import Pace
 from arena_core.application.triggering import bound_to
 from arena_core.application.trust import check_draft
 from arena_core.domain import experiment, project
 from arena_core.domain.algorithms import family_of
+from arena_core.domain.course import by_hand
 from arena_core.domain.errors import Conflict
-from arena_core.domain.ids import ExperimentId, ProjectId
+from arena_core.domain.ids import Digest, ExperimentId, ProjectId
 from arena_core.domain.values import (
     Family,
     ProjectKind,
@@ -213,28 +215,24 @@ class Experiments:
             experiment.KIND, experiment_id
         ).state
         metric_points.check_step(step)
-        measured = points(step, score, fitness)
-        metric_points.check(measured)
+        metric_points.check_scores(score, fitness)
         kept = keep(self.session.core, Path(path), step, state, digest)
         self._execute(experiment_id, kept)
-        self.add_metrics(experiment_id, measured)
+        self._add(experiment_id, points(step, score, fitness), of=kept.digest)
         return next(c for c in self.checkpoints(experiment_id) if c.step == step)
 
     def checkpoints(self, experiment_id: UUID) -> Sequence[CheckpointView]:
-        """Return the checkpoints by step, each with what the metrics say there."""
+        """Return the checkpoints by step, each with what was measured of it."""
         row = self.session.find(experiment.KIND, experiment_id)
         state: experiment.Experiment = row.state
-        scores = {
-            (point.step, point.name): point.value
-            for point in self.metrics(experiment_id, names=[SCORE, FITNESS])
-        }
+        measured = scores(self.session, state)
         return [
             CheckpointView(
                 written.step,
                 written.digest,
                 written.size_bytes,
-                scores.get((written.step, SCORE)),
-                scores.get((written.step, FITNESS)),
+                measured[written.step].training,
+                measured[written.step].evaluation,
                 written.written_at,
             )
             for written in sorted(state.checkpoints, key=lambda c: c.step)
@@ -255,26 +253,45 @@ class Experiments:
     def add_metrics(self, experiment_id: UUID, points: Sequence[MetricPoint]) -> None:
         """Record what training has measured: all points or none.
 
-        `score` and `fitness` are the training and the evaluation score of a
-        checkpoint at the same step.  For one step and name the last point counts.
+        `score` and `fitness` are the training and the evaluation score of the
+        checkpoint that is at the same step; where none is, of the one that the latest
+        training will have there.  For one step and name the last point counts.
         """
-        self.session.find(experiment.KIND, experiment_id)
-        if points:
-            self.session.core.metrics.record(
-                ExperimentId(experiment_id),
-                points,
-                log_position=self.session.core.store.head(),
-            )
+        self._add(experiment_id, points)
 
     def metrics(
-        self, experiment_id: UUID, *, names: Sequence[str] | None = None
+        self,
+        experiment_id: UUID,
+        *,
+        names: Sequence[str] | None = None,
+        training: int | None = None,
     ) -> Sequence[MetricPoint]:
         """Return the points, by step and name; none if nothing was measured.
 
-        The scores that came with an import are among them from the moment at which it
-        has succeeded, unless others were measured at their step.
+        They are those of one training: see `Measurements`.
         """
-        return Measurements(self.session).points(experiment_id, names=names)
+        return Measurements(self.session).points(
+            experiment_id, names=names, training=training
+        )
+
+    def _add(
+        self,
+        experiment_id: UUID,
+        points: Sequence[MetricPoint],
+        *,
+        of: Digest | None = None,
+    ) -> None:
+        """Record points by hand.  `of`: they are said of this checkpoint alone."""
+        row = self.session.find(experiment.KIND, experiment_id)
+        state: experiment.Experiment = row.state
+        if not points:
+            return
+        said_of = by_hand(state.checkpoints, state.begun)
+        self.session.core.metrics.record(
+            state.id,
+            [Measured(point, said_of(point.step, of)) for point in points],
+            log_position=self.session.core.store.head(),
+        )
 
     def _view(self, row: Row) -> ExperimentView:
         return experiment_view(row, owner_of(self.session, row), self._pace(row))

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from attrs import field, frozen
 
-from arena_core.application import keeping, metric_points, orders
+from arena_core.application import metric_points, orders
 from arena_core.application.conversion import (
     MODEL_FILE,
     SPACES_FILE,
@@ -55,7 +55,7 @@ def ordered(  # noqa: PLR0913 -- what can be declared
 ) -> Order:
     """Return what is ordered.  Raises `Rejected` if it cannot be."""
     metric_points.check_step(step)
-    metric_points.check(keeping.points(step, score, fitness))
+    metric_points.check_scores(score, fitness)
     declared = one_of(Format, format, field="format").value
     scores = Scores(score, fitness)
     return Order(declared, index(step), algorithm, channels_last, scores)

@@ -20,17 +20,36 @@ def check(points: Sequence[MetricPoint]) -> None:
             field="points",
         )
     names: set[str] = set()
-    for point in points:
-        if point.name not in names:
-            trimmed(point.name)
-            names.add(point.name)
-        if not math.isfinite(point.value):
+    for number, point in enumerate(points):
+        try:
+            if point.name not in names:
+                trimmed(point.name)
+                names.add(point.name)
+            _check_value(point)
+            check_step(point.step)
+        except Rejected as refusal:
             raise Rejected(
-                f"The value of {point.name} at step {point.step} is {point.value}: "
-                f"record finite values only.",
-                field="value",
+                str(refusal), field=f"points.{number}.{refusal.field}"
+            ) from refusal
+
+
+def check_scores(score: float | None, fitness: float | None) -> None:
+    """Raise `Rejected` unless both, as far as they are known, can be kept."""
+    for name, value in (("score", score), ("fitness", fitness)):
+        if value is not None and not math.isfinite(value):
+            raise Rejected(
+                f"The {name} is {value}: give a finite value, or leave it out.",
+                field=name,
             )
-        check_step(point.step)
+
+
+def _check_value(point: MetricPoint) -> None:
+    if not math.isfinite(point.value):
+        raise Rejected(
+            f"The value of {point.name} at step {point.step} is {point.value}: "
+            f"record finite values only.",
+            field="value",
+        )
 
 
 def check_step(step: int) -> None:

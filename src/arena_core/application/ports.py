@@ -254,37 +254,51 @@ class MetricPoint:
 
 
 @frozen
+class Measured:
+    """A point, and where it comes from."""
+
+    point: MetricPoint
+    origin: Origin
+
+
+@frozen
 class NumberedPoint:
     """A point as it was recorded: a later one may count in its place."""
 
     number: int
     """Within its experiment, from 1."""
     point: MetricPoint
+    origin: Origin
 
 
 class MetricStore(Protocol):
-    """Metric points, append-only: of several for one step and name the last counts."""
+    """Metric points, append-only.
+
+    Of several for one step and name that one counts that belongs to the latest
+    training, and of these the last.  Stretches name no training twice.
+    """
 
     def record(
         self,
         experiment_id: ExperimentId,
-        points: Sequence[MetricPoint],
+        measured: Sequence[Measured],
         *,
         log_position: int,
     ) -> None:
-        """Keep all of `points`, or none.  `log_position`: the log's head just now."""
+        """Keep all that was measured, or nothing.  `log_position`: the log's head."""
         ...
 
-    def points(
+    def points(  # noqa: PLR0913 -- which points
         self,
         experiment_id: ExperimentId,
+        course: Sequence[Stretch],
         *,
         names: Sequence[str] | None = None,
         up_to: int | None = None,
         after: tuple[int, str] | None = None,
         limit: int | None = None,
     ) -> Sequence[MetricPoint]:
-        """Return the points, by step and then name.
+        """Return the points of `course`, by step and then name.
 
         `up_to`: as they were when the log's head was at this position.  `after`: only
         those beyond this step and name.  `limit`: the first of them, as many at most.
@@ -294,13 +308,34 @@ class MetricStore(Protocol):
     def latest(
         self,
         experiment_id: ExperimentId,
+        course: Sequence[Stretch],
         *,
         names: Sequence[str] | None = None,
         up_to: int | None = None,
     ) -> Sequence[MetricPoint]:
-        """Return of each name the point of its largest step, by name.
+        """Return of each name the point of its largest step in `course`, by name.
 
         `up_to`: as for `points`.
+        """
+        ...
+
+    def has_any(
+        self, experiment_id: ExperimentId, training: int, *, up_to: int | None = None
+    ) -> bool:
+        """Say whether any point belongs to a training.  `up_to`: as for `points`."""
+        ...
+
+    def at(
+        self,
+        experiment_id: ExperimentId,
+        places: Sequence[tuple[int, int]],
+        *,
+        names: Sequence[str],
+        up_to: int | None = None,
+    ) -> Sequence[NumberedPoint]:
+        """Return all that was recorded at `places`, in the order of recording.
+
+        A place is a training and a step.  `up_to`: as for `points`.
         """
         ...
 

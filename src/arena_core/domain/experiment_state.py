@@ -6,6 +6,7 @@ from typing import Any, assert_never
 from attrs import evolve as replace
 from attrs import frozen
 
+from arena_core.domain.course import Begun, Stretch
 from arena_core.domain.errors import NotFound
 from arena_core.domain.experiment_events import (
     Event,
@@ -46,6 +47,8 @@ class Experiment:
     checkpoints: tuple[Written, ...] = ()
     training: Training | None = None
     """The latest; None: none was ever asked for."""
+    begun: tuple[Begun, ...] = ()
+    """All that were asked for: the first is number 1."""
     bound_to: StageId | None = None
     """None also where it was bound before that was recorded here."""
     deleted: bool = False
@@ -99,8 +102,7 @@ def evolve(state: Experiment | None, event: Event) -> Experiment:
             rest = tuple(c for c in state.checkpoints if c.step != event.step)
             return replace(state, checkpoints=rest)
         case TrainingRequested():
-            asked = _asked(state, event)
-            return replace(state, status=Status.PENDING, reason=None, training=asked)
+            return _requested(state, event)
         case TrainingClaimed():
             return _claimed(state, event)
         case TrainingStarted():
@@ -122,12 +124,37 @@ def evolve(state: Experiment | None, event: Event) -> Experiment:
 
 def _written(state: Experiment, event: CheckpointWritten) -> Experiment:
     written = Written(
-        event.step, event.digest, event.size_bytes, event.written_at, event.training
+        event.step,
+        event.digest,
+        event.size_bytes,
+        event.written_at,
+        event.training,
+        len(state.begun) if event.training is None else event.training,
     )
     kept = replace(state, checkpoints=(*state.checkpoints, written))
-    if event.training is None:
+    if event.training is None or not state.begun:
         return kept
-    return _in_training(kept, has_written=True, losses=0)
+    *before, latest = state.begun
+    begun = (*before, replace(latest, has_written=True))
+    return _in_training(replace(kept, begun=begun), has_written=True, losses=0)
+
+
+def _requested(state: Experiment, event: TrainingRequested) -> Experiment:
+    return replace(
+        state,
+        status=Status.PENDING,
+        reason=None,
+        training=_asked(state, event),
+        begun=(*state.begun, Begun(_goes_on(state, event))),
+    )
+
+
+def _goes_on(state: Experiment, event: TrainingRequested) -> Stretch | None:
+    """Return of what the training is the rest, if that is of this experiment."""
+    for written in state.checkpoints:
+        if (written.step, written.digest) == (event.resume_step, event.resume_digest):
+            return Stretch(written.belongs_to, written.step)
+    return None
 
 
 def _asked(state: Experiment, event: TrainingRequested) -> Training:

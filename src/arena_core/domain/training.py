@@ -176,6 +176,8 @@ class Written:
     written_at: datetime
     training: int | None = None
     """The number of the training that wrote it."""
+    belongs_to: int = 0
+    """That number, or that of the latest training there was when it was added."""
 
 
 @frozen

@@ -1,7 +1,9 @@
 """Whatever keeps things, opened: in memory, or in files beside the store."""
 
 import secrets
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -27,6 +29,8 @@ from arena_core.application.ports import (
 )
 from arena_core.application.readings import Scoreboard
 from arena_core.domain.errors import Rejected
+from arena_core.domain.experiment import TrainingRequested
+from arena_core.domain.ids import ExperimentId
 from arena_core.domain.release import VERSION
 from arena_core.entrypoints.secret_file import SECRET_BYTES, given_secret, master_secret
 from arena_core.entrypoints.settings import Settings
@@ -90,13 +94,24 @@ def _in_files(settings: Settings, path: Path, resources: ExitStack) -> Kept:
     return Kept(
         store,
         resources.enter_context(closing(SQLiteRowStore.open(views, code=VERSION))),
-        resources.enter_context(closing(SQLiteMetricStore.open(path))),
+        resources.enter_context(
+            closing(SQLiteMetricStore.open(path, requests=partial(_requests, store)))
+        ),
         blobs,
         FilePresence(workers_of(path)),
         FileScoreboard(workers_of(path), release=VERSION),
         master_secret(settings.secret_key, key_file, begun=store.head() > 0),
         blobs.incoming,
     )
+
+
+def _requests(store: EventStore, experiment_id: ExperimentId) -> Sequence[int]:
+    """Return where in the log the trainings of an experiment were asked for."""
+    return [
+        recorded.position
+        for recorded in store.read(experiment_id)
+        if isinstance(recorded.event, TrainingRequested)
+    ]
 
 
 def workers_of(store: Path) -> Path:

@@ -17,12 +17,18 @@ from arena_core.entrypoints.training_progress import sparkline
 @click.command()
 @click.argument("name")
 @click.option("--metric", "names", multiple=True, help="Only this one.  Repeatable.")
+@click.option(
+    "--training",
+    type=click.IntRange(min=0),
+    help="What this training has measured, by its number, instead of the latest.",
+)
 @click.option("--csv", "as_text", is_flag=True, help="Print CSV, a row for each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def metrics(
     name: str,
     names: tuple[str, ...],
+    training: int | None,
     as_text: bool,
     as_json: bool,
     store: str | None,
@@ -32,7 +38,9 @@ def metrics(
     with administration(store, blobs) as arena:
         use = operator(arena)
         found = find_experiment(use, name)
-        points = use.experiments.metrics(found.id, names=names or None)
+        points = use.experiments.metrics(
+            found.id, names=names or None, training=training
+        )
     if as_text:
         click.echo(as_csv(points, columns=names), nl=False)
     elif as_json:

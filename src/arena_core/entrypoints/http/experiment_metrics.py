@@ -53,6 +53,9 @@ class PointsRecorded:
 class MetricFilter(Listing, kw_only=True):
     """`name`: which metrics, may be repeated; left out: all of them.
 
+    `training`: what that one has measured, and before it what it goes on from; left
+    out: the latest that has measured or written anything.  0: before the first.
+
     `format`: `points` and `latest` (the last of each name) are lists of points, `table`
     and `csv` have a row for each step.  `limit` and `cursor`: which part of the points.
     `rows` and `after_step`: which part of a table.  `after`: with `Accept:
@@ -68,6 +71,7 @@ class MetricFilter(Listing, kw_only=True):
     rows: Annotated[int, msgspec.Meta(ge=1)] = metric_tables.MOST_ROWS
     after_step: Annotated[int, msgspec.Meta(ge=0)] | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    training: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 def _id(call: Call) -> UUID:
@@ -85,7 +89,9 @@ def metrics(call: Call) -> Reply:
         case "table":
             return Reply(_table(call))
         case "latest":
-            found = call.use.measurements.latest(_id(call), names=query.name or None)
+            found = call.use.measurements.latest(
+                _id(call), names=query.name or None, training=query.training
+            )
             return Reply(Listed(list(found), None))
         case "points":
             return Reply(_points(call))
@@ -99,6 +105,7 @@ def _points(call: Call) -> Listed:
         names=query.name or None,
         after=None if query.cursor is None else _place(query.cursor),
         limit=limit + 1,
+        training=query.training,
     )
     shown = list(found[:limit])
     is_cut = len(found) > limit
@@ -115,7 +122,11 @@ def _table(call: Call) -> MetricTable:
     query: MetricFilter = call.query
     after = -1 if query.after_step is None else query.after_step
     return call.use.measurements.table(
-        _id(call), columns=query.name, rows=query.rows, after_step=after
+        _id(call),
+        columns=query.name,
+        rows=query.rows,
+        after_step=after,
+        training=query.training,
     )
 
 
@@ -130,6 +141,8 @@ def _as_csv(call: Call) -> Reply:
             ("after_step", shown.next_after_step),
             *(("name", each) for each in call.query.name),
         ]
+        if call.query.training is not None:
+            rest.append(("training", call.query.training))
         where = call.base_url + PATH.format(experiment_id=_id(call))
         headers["Link"] = f'<{where}?{urlencode(rest)}>; rel="next"'
     body = metric_tables.written(shown).encode()
@@ -139,14 +152,18 @@ def _as_csv(call: Call) -> Reply:
 def _followed(call: Call) -> Reply:
     if call.query.as_of is not None:
         raise Rejected("The past does not grow: leave as_of out.", field="as_of")
-    call.use.experiments.get(_id(call))
+    # Refused before the stream begins.
+    call.use.measurements.latest(_id(call), names=[], training=call.query.training)
     return Reply(None, goes_on=partial(_stream, call))
 
 
 async def _stream(call: Call, request: Request, again: Again) -> Response:
     feed: Feed = request.app.state.feed
     after = last_seen(request.headers.get("last-event-id"), call.query.after)
-    measuring = Measuring(call.use.session, _id(call), call.query.name, after, again)
+    query: MetricFilter = call.query
+    measuring = Measuring(
+        call.use.session, _id(call), query.name, after, query.training, again
+    )
     return MetricStream(measuring, feed, feed.join())
 
 

@@ -13,12 +13,12 @@ import msgspec
 from attrs import frozen
 
 from arena_core.application.experiments import Experiments
+from arena_core.application.measurements import Measurements, News
 from arena_core.application.ports import MetricPoint, NumberedPoint
 from arena_core.application.resources import ExperimentView, TrainingView
 from arena_core.application.session import Session
 from arena_core.domain.errors import ArenaError
 from arena_core.domain.experiment import Status
-from arena_core.domain.ids import ExperimentId
 from arena_core.domain.values import Caller
 from arena_core.entrypoints.http.endpoints import Again
 from arena_core.entrypoints.http.feed import Feed, Follower
@@ -45,6 +45,8 @@ class Measuring:
     names: Sequence[str]
     """None of them: all."""
     after: int
+    training: int | None
+    """None: the latest, whichever that is by then."""
     again: Again
 
 
@@ -68,16 +70,14 @@ class MetricStream(ServerSentEvents):
         """
         try:
             view = self._view()
-            page = self._page()
+            news = self._news()
             caller = self._measuring.again()
         except ArenaError:
             return None
         if not self._may_see(caller):
             return None
-        self._is_behind = len(page) >= MOST_EVENTS
-        if page:
-            self._after = page[-1].number
-        return b"".join(self._encoded(page)) + self._status(view)
+        self._is_behind, self._after = news.is_cut, news.after
+        return b"".join(self._encoded(news.points)) + self._status(view)
 
     def _may_see(self, caller: Caller) -> bool:
         return caller.organisation == self._caller.organisation
@@ -86,17 +86,20 @@ class MetricStream(ServerSentEvents):
         measuring = self._measuring
         return Experiments(measuring.session).get(measuring.experiment_id)
 
-    def _page(self) -> Sequence[NumberedPoint]:
+    def _news(self) -> News:
         measuring = self._measuring
-        return measuring.session.core.metrics.since(
-            ExperimentId(measuring.experiment_id), self._after, limit=MOST_EVENTS
+        return Measurements(measuring.session).recorded(
+            measuring.experiment_id,
+            self._after,
+            limit=MOST_EVENTS,
+            training=measuring.training,
         )
 
-    def _encoded(self, page: Sequence[NumberedPoint]) -> Sequence[bytes]:
+    def _encoded(self, points: Sequence[NumberedPoint]) -> Sequence[bytes]:
         names = self._measuring.names
         return [
             _event(b"point", numbered.point, numbered.number)
-            for numbered in page
+            for numbered in points
             if not names or numbered.point.name in names
         ]
 
