@@ -86,6 +86,11 @@ class Trained:
     def state(self, step=None):
         return self.folder / "states" / str(step or self.steps[-1])
 
+    @property
+    def total(self):
+        """Up to which step it has said that it trains."""
+        return json.loads((self.folder / "progress.json").read_bytes())["total"]
+
     def metrics(self, name):
         """Return the values of a metric by step."""
         lines = (self.folder / "metrics.jsonl").read_text().splitlines()

@@ -29,7 +29,8 @@ Writer: TypeAlias = Callable[[Path], object]
 Trace: TypeAlias = Sequence[Sequence[Mapping[str, Any]]]
 """Of each case the calls in their order: arrays by `obs`, `inputs`, `action`..."""
 
-CHECKPOINTS, STATES, METRICS = "checkpoints", "states", "metrics.jsonl"
+CHECKPOINTS, STATES = "checkpoints", "states"
+METRICS, PROGRESS = "metrics.jsonl", "progress.json"
 KEPT_STATES = 2
 """Of the newest: the checkpoint of the last may not have been seen yet."""
 
@@ -45,17 +46,28 @@ class Resume:
     """What the run that wrote it had kept beside it; None if that is gone."""
 
 
+class OutsideOfARun(RuntimeError):  # noqa: N818 -- where one is, not what went wrong
+    """There is no run: nobody has said into which folder to write."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This is no run of arena-core, for ARENA_RUN_FOLDER is not set. To try the "
+            "program by hand, name an empty folder, as in "
+            "`ARENA_RUN_FOLDER=/tmp/try python train.py`; to have it trained, make it "
+            "the program of an experiment with the recipe command."
+        )
+
+
 class Run:
     """One training, as the program that trains sees it.  Not for several threads."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        """Raise `KeyError` if `ARENA_RUN_FOLDER` is not set."""
+        """Raise `OutsideOfARun` if `ARENA_RUN_FOLDER` is not set."""
         self._environ = os.environ if environ is None else environ
-        if "ARENA_RUN_FOLDER" not in self._environ:
-            raise KeyError(
-                "ARENA_RUN_FOLDER is not set: to try this by hand, set it to a folder"
-            )
+        if not self._environ.get("ARENA_RUN_FOLDER"):
+            raise OutsideOfARun
         self.folder = Path(self._environ["ARENA_RUN_FOLDER"])
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.order: Mapping[str, Any] = self._read_order()
         """All that was ordered: recipe, algorithm, family, source, config..."""
         self.start = self._path("ARENA_START_CHECKPOINT")
@@ -104,6 +116,18 @@ class Run:
     def should_stop(self) -> bool:
         """Whether to write a last checkpoint and end, with exit code 0."""
         return self._asked_to_stop.is_set()
+
+    def total(self, step: int) -> None:
+        """Say up to which step it will train, for those who look how far it is.
+
+        Raises `ValueError` if the step is no whole number from 1.
+        """
+        if _whole(step) < 1:
+            raise ValueError(f"A training ends at step 1 or later, and not at {step}.")
+        # Seen as a whole or not at all.
+        unseen = self.folder / f".{PROGRESS}"
+        unseen.write_text(json.dumps({"total": int(step)}) + "\n")
+        unseen.replace(self.folder / PROGRESS)
 
     def log(
         self,

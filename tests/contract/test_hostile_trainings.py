@@ -194,7 +194,9 @@ def test_who_writes_over_the_record_of_its_end_is_ended(tmp_path, word, record):
     assert left(word) == []
 
 
-@pytest.mark.parametrize("name", ["order.json", "process.json", "seen.json"])
+@pytest.mark.parametrize(
+    "name", ["order.json", "pace.json", "process.json", "seen.json"]
+)
 def test_what_else_is_written_over_does_no_harm(tmp_path, name):
     line = '{"step": 1, "score": 1}'
     text = f"echo '{line}' > metrics.jsonl; echo junk > ../{name}; exec sleep 99"
@@ -204,11 +206,38 @@ def test_what_else_is_written_over_does_no_harm(tmp_path, name):
     place = tmp_path / str(order.run_id) / name
     until(lambda: place.exists() and place.read_text() == "junk\n")
     pace = trainer.pace(order.run_id)
-    assert (pace is None) == (name == "order.json")
+    assert (pace.step, pace.max_steps, pace.steps_per_s) == (1, None, None)
     fault = trainer.news(order.run_id).fault
     assert (fault is None) == (name != "seen.json")
     trainer.stop(order.run_id)
     assert ended(trainer, order.run_id).stopped
+    trainer.close()
+
+
+@pytest.mark.parametrize(
+    "making",
+    [
+        "mkfifo progress.json",
+        "mkdir progress.json",
+        "ln -s ../secret progress.json",
+        "{ head -c 99999 /dev/zero | tr '\\0' ' '; cat ../secret; } > progress.json",
+    ],
+)
+def test_what_says_how_far_it_goes_is_read_with_bounds_and_without_links(
+    tmp_path, making
+):
+    line = '{"step": 1}'
+    text = (
+        f"echo '{{\"total\": 9}}' > ../secret; {making}; "
+        f"echo '{line}' > metrics.jsonl; exec sleep 99"
+    )
+    trainer = shell(tmp_path)
+    order = a_script(text)
+    trainer.start(order, nothing)
+    pace = until(lambda: trainer.pace(order.run_id))
+    assert (pace.step, pace.max_steps) == (1, None)
+    trainer.stop(order.run_id)
+    ended(trainer, order.run_id)
     trainer.close()
 
 

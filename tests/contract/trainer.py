@@ -450,18 +450,53 @@ class TrainerContract:
         assert "no plain" in news.fault
         assert (list(news.points), list(news.checkpoints)) == ([], [])
 
-    def test_the_pace_is_that_of_what_was_logged(self, trainer):
+    def test_how_far_it_is_is_told_from_its_first_line(self, trainer):
         order = an_order("goes_on", max_steps=5)
         trainer.start(order, nothing)
         until(lambda: trainer.news(order.run_id).points)
         pace = trainer.pace(order.run_id)
         assert (pace.step, pace.max_steps) == (1, 5)
+        assert (pace.steps_per_s, pace.left_s) == (None, None)
         assert pace.started_at == trainer.look(order.run_id).started_at
-        assert pace.steps_per_s > 0
-        assert pace.left_s == pytest.approx(4 / pace.steps_per_s)
         trainer.stop(order.run_id)
         ended(trainer, order.run_id)
         assert trainer.pace(order.run_id) is None
+
+    def test_the_rate_is_that_of_the_steps_and_not_of_what_was_before(self, trainer):
+        order = an_order("sets_out", first=10**6, loads_s=3.0, total="{}")
+        trainer.start(order, nothing)
+        pace = until(lambda: self._with_a_rate(trainer, order.run_id))
+        # A thousand steps in a second, were it not for the pauses of the machine.
+        assert 100 < pace.steps_per_s < 1100
+        assert pace.step > 10**6
+        assert (pace.max_steps, pace.left_s) == (None, None)
+        trainer.stop(order.run_id)
+        ended(trainer, order.run_id)
+
+    @staticmethod
+    def _with_a_rate(trainer, run_id):
+        trainer.look(run_id)
+        pace = trainer.pace(run_id)
+        return pace if pace and pace.steps_per_s else None
+
+    @pytest.mark.parametrize(
+        ("said", "total"),
+        [
+            ('{"total": 9000000}', 9_000_000),
+            ('{"total": 9000000, "of": "epochs"}\n', 9_000_000),
+            ('{"total": 0}', 777),
+            ('{"total": 1e9}', 777),
+            ('{"total": "many"}', 777),
+            ("{", 777),
+        ],
+    )
+    def test_how_many_steps_it_makes_is_what_it_says_itself(self, trainer, said, total):
+        order = an_order("sets_out", max_steps=777, loads_s=0, total=said)
+        trainer.start(order, nothing)
+        pace = until(lambda: trainer.pace(order.run_id))
+        assert pace.max_steps == total
+        trainer.stop(order.run_id)
+        assert ended(trainer, order.run_id).stopped
 
     # --- afterwards --------------------------------------------------------------
 

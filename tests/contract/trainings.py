@@ -60,6 +60,18 @@ def goes_on(run):
 
 
 @script
+def sets_out(run):
+    """Takes its time before its first step, and does what its config says of it."""
+    if "total" in run.config:
+        (run.folder / "progress.json").write_text(run.config["total"])
+    run.wait(run.config["loads_s"])
+    step = run.config.get("first", 0)
+    while not run.wait(0.01):
+        step += 10
+        run.log(step)
+
+
+@script
 def ignores_stop(run):
     run.log(1, score=1.0)
     while True:

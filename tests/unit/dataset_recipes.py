@@ -25,6 +25,11 @@ class Trained:
         return [json.loads(line) for line in lines]
 
     @property
+    def total(self):
+        """Up to which step it has said that it trains."""
+        return json.loads((self.folder / "progress.json").read_bytes())["total"]
+
+    @property
     def steps(self):
         return sorted(int(p.name) for p in (self.folder / "checkpoints").iterdir())
 

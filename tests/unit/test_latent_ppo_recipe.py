@@ -99,6 +99,7 @@ def test_the_same_seed_gives_the_same_bytes(decoder, tmp_path):
         for n, seed in enumerate([4, 4, 5])
     )
     assert one.steps == [512, 1024, 1536]
+    assert one.total == 1536
     assert [digest(one, s) for s in one.steps] == [digest(same, s) for s in same.steps]
     assert digest(one) != digest(other)
 

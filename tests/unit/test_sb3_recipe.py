@@ -96,6 +96,7 @@ def test_checkpoints_lie_at_multiples_and_at_the_end(tmp_path):
     config = with_(QUICK, checkpoint_every=100, evaluate_every=50)
     trained = train(tmp_path / "run", steps=256, config=config)
     assert trained.steps == [100, 200, 256]
+    assert trained.total == 256
     assert set(trained.metrics("fitness")) == {50, 100, 150, 200, 250, 256}
 
 

@@ -141,6 +141,7 @@ def test_what_has_made_all_its_steps_makes_as_many_again(tmp_path):
     whole = trained(tmp_path / "whole", "supervised", "wine", QUICK)
     more = trained(tmp_path / "more", "supervised", "wine", QUICK, **resuming(whole, 8))
     assert more.steps == [10, 12, 14, 16]
+    assert (whole.total, more.total) == (8, 16)
 
 
 def test_it_begins_with_the_weights_of_another_checkpoint(flowers, tmp_path):

@@ -16,6 +16,7 @@ from arena_core.application.handling import Change
 from arena_core.application.training_loop import LEASE, MOST_DEFECTS, MOST_LOSSES
 from arena_core.application.training_orders import bundles_of, order_of
 from arena_core.domain import experiment
+from arena_core.domain.course import Source
 from arena_core.domain.errors import Rejected, StorageFull
 from arena_core.domain.experiment import Status
 from arena_core.domain.ids import training_of
@@ -198,8 +199,8 @@ def test_a_failure_says_why_and_what_was_printed_last_without_paths(training):
     worker = training.runs(script).worker()
     ended = until_ended(training, worker, training.asked(worker))
     assert ended.status is Status.FAILED
-    assert "No module named 'x' (hint)" in ended.reason
-    assert "It printed last: File" in ended.reason
+    assert "No module named 'x' [hint]" in ended.reason
+    assert 'It printed last: File ".../train.py", line 3' in ended.reason
     assert "/home" not in ended.reason
 
 
@@ -529,7 +530,10 @@ def request(worker, made, **said):
 
 def test_what_a_later_release_cannot_train_has_failed(training):
     worker = training.runs(nothing).worker()
-    made = drafted(worker, recipe="gone")
+    made = drafted(worker)
+    # As it may stand in a log, and cannot be said any more.
+    gone = experiment.ConfigureExperiment(recipe="gone")
+    worker.core.handler.handle(CONTEXT, Change(experiment, made.id, gone))
     request(worker, made)
     ended = until_ended(training, worker, made)
     assert ended.status is Status.FAILED
@@ -616,6 +620,32 @@ def test_who_hangs_for_longer_than_its_lease_comes_too_late(training):
     hung.train()
     assert training.log() == before
     assert hung.trainings.look_again_s() == 1.0
+
+
+def test_what_who_hangs_has_heard_is_of_its_own_training_whoever_trains_by_then(
+    training,
+):
+    def script(run):
+        run.log(1, fitness=1.0)
+        yield
+        run.checkpoint(1, training.bundle())
+
+    hung, heir = training.runs(script).worker(), training.worker()
+    made = training.asked(hung)
+    hung.train()
+    conducted = hung.trainings._conducted[made.id]
+    training.world.wait(LEASE)
+    until_ended(training, heir, made)
+    heir.use.training.train(made.id)
+    until_ended(training, heir, made)
+    conducted._measured([MetricPoint(1, "fitness", 9.0)])
+    found = heir.core.metrics.since(made.id, 0, limit=9)
+    told = [(each.origin.training, each.point.value) for each in found]
+    assert list(dict.fromkeys(told)) == [(1, 1.0), (2, 1.0), (1, 9.0)]
+    assert {each.origin.source for each in found} == {Source.TRAINING}
+    assert [p.value for p in heir.use.experiments.metrics(made.id)] == [1.0]
+    (checkpoint,) = heir.use.experiments.checkpoints(made.id)
+    assert checkpoint.evaluation_score == 1.0
 
 
 def test_a_worker_forgets_what_another_has_taken_over(training):

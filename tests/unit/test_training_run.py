@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from arena_core.application import golden
-from arena_core.training import Run
+from arena_core.training import OutsideOfARun, Run
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "run-protocol.md").read_text()
@@ -44,8 +44,40 @@ def checkpoints(folder):
 
 
 def test_without_a_folder_it_says_what_to_do():
-    with pytest.raises(KeyError, match="to try this by hand, set it to a folder"):
+    with pytest.raises(
+        OutsideOfARun, match=r"`ARENA_RUN_FOLDER=/tmp/try python train\.py`"
+    ):
         Run({})
+
+
+def test_a_program_that_is_started_by_hand_is_told_how_to_start_it():
+    said = subprocess.run(
+        [sys.executable, "-c", "from arena_core.training import Run; Run()"],
+        check=False,
+        capture_output=True,
+        env={"PATH": os.defpath},
+        text=True,
+    )
+    assert said.returncode
+    assert "ARENA_RUN_FOLDER=/tmp/try python train.py" in said.stderr.splitlines()[-1]
+
+
+def test_by_hand_the_folder_is_made(tmp_path):
+    run = a_run(tmp_path / "new" / "try")
+    run.log(1, score=2.0)
+    assert lines(run.folder) == [{"step": 1, "score": 2.0}]
+
+
+def test_it_says_up_to_which_step_it_trains(folder):
+    run = a_run(folder)
+    run.total(60)
+    run.total(np.int64(90))
+    assert json.loads((folder / "progress.json").read_text()) == {"total": 90}
+    assert [p.name for p in folder.iterdir()] == ["progress.json"]
+    for step in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="step"):
+            run.total(step)
+    assert json.loads((folder / "progress.json").read_text()) == {"total": 90}
 
 
 def test_by_hand_everything_else_may_be_absent(folder):

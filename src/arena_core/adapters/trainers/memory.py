@@ -124,12 +124,9 @@ class MemoryTrainer:
             return None
         if life.seen().state is not RunState.RUNNING:
             return None
-        return run_pace.of(
-            self._folder(run_id).work,
-            life.started_at,
-            life.report.first_step,
-            life.report.max_steps,
-        )
+        life.moments.look()
+        folder = self._folder(run_id).path
+        return run_pace.of(folder, life.started_at, life.report.max_steps)
 
     def tidy(self, run_ids: Sequence[RunId], resumable: Resumable | None) -> None:
         with self._lock, disk.translated(CONTENTS):

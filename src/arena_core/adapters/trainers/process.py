@@ -134,10 +134,8 @@ class ProcessTrainer:
             return None
         run = self._of(run_id)
         order = run.order()
-        if order is None:
-            return None
-        first = order.resume_step or 0
-        return run_pace.of(run.work, seen.started_at, first, order.max_steps)
+        most = None if order is None else order.max_steps
+        return run_pace.of(run.path, seen.started_at, most)
 
     def tidy(self, run_ids: Sequence[RunId], resumable: Resumable | None) -> None:
         with disk.translated(CONTENTS):

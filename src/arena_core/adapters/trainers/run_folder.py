@@ -41,7 +41,10 @@ CONTENTS = "trainings"
 """What the folder holds, in messages."""
 STATES = "states"
 _ORDER = "order.json"
-_NOT_NEEDED = ("inputs", ".", run_records.PROGRAM, run_records.FAMILY)
+_NOT_NEEDED = (
+    "inputs", ".", run_records.PROGRAM, run_records.FAMILY,
+    run_records.PACE,
+)  # fmt: skip
 """How the names of files begin that are of no use once a run has ended."""
 _FOR_EVER = (run_records.STARTED, run_records.EXIT)
 MOST_LOG_LINES = 10_000

@@ -88,11 +88,15 @@ def forget(folder: Path, mark: Mark) -> None:
     remove_some(folder.parent, folder.name, CHECKPOINTS, unless=is_to_stay)
 
 
-def last_step(folder: Path) -> int | None:
-    """Return the step of the last line that was logged and can be understood."""
+def last_step(folder: Path, *, within: int | None = None) -> int | None:
+    """Return the step of the last line that was logged and can be understood.
+
+    `within`: so many bytes; None: all there are.
+    """
     try:
         with disk.opened(folder / metric_lines.FILE, disk.FILE) as descriptor:
             size = os.fstat(descriptor).st_size
+            size = size if within is None else min(size, within)
             start = max(0, size - 2 * metric_lines.LONGEST_BYTES)
             data = os.pread(descriptor, size - start, start)
     except OSError:

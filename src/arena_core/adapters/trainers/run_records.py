@@ -4,6 +4,7 @@
     started.json    the point of no return: whoever makes it decides for ever
     process.json    which process the training is
     family.json     which processes it has begun, as far as was seen
+    pace.json       when it has logged how much
     stop, kill      asked for by making them
     ending          room on the disk for the next
     exit.json       how it has ended
@@ -22,7 +23,7 @@ from typing import Any
 
 PROGRAM, LOCK, STARTED, PROCESS = "program.json", "lock", "started.json", "process.json"
 STOP, KILL, RESERVED, EXIT = "stop", "kill", "ending", "exit.json"
-FAMILY = "family.json"
+FAMILY, PACE = "family.json", "pace.json"
 NEVER = "never"
 """Marks a `started.json` that was made so that nobody ever starts the run."""
 LOG, EARLIER_LOG = "output.log", "output.log.1"

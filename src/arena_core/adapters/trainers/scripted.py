@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from arena_core import training
+from arena_core.adapters.trainers import run_records
 from arena_core.adapters.trainers.endings import LOST, Ending
+from arena_core.adapters.trainers.shim_pace import Moments
 from arena_core.application.trainer import RunState, Sighting
 
 MOST_STEPS_AFTER_STOP = 5
@@ -71,6 +73,9 @@ class ScriptedRun:
 
     def __init__(self, script: Script, report: Report) -> None:
         self.report = report
+        self.moments = Moments(
+            report.folder / training.METRICS, report.folder.with_name(run_records.PACE)
+        )
         self.started_at = datetime.now(UTC)
         self._ending: Ending | None = None
         self._is_lost = False
@@ -88,6 +93,7 @@ class ScriptedRun:
         """Take a function that yields one step further; end what does not stop."""
         if self.seen().state is not RunState.RUNNING:
             return
+        self.moments.look()
         if self._is_overdue():
             self.kill()
         elif self._steps is not None:

@@ -20,6 +20,7 @@ from arena_core.adapters.trainers import process_tree, run_records
 from arena_core.adapters.trainers.shim_child import Child, adopt_orphans, start
 from arena_core.adapters.trainers.shim_family import Family
 from arena_core.adapters.trainers.shim_limits import Log, Usage
+from arena_core.adapters.trainers.shim_pace import Moments
 
 BEGUN, FULL, FAILED = b"begun", b"full", b"failed"
 """What it answers to whoever has started it: is it under way, by whomever?"""
@@ -27,6 +28,7 @@ TICK_S = 0.05
 LOCK_PATIENCE_S = 5.0
 """Somebody who only looks has the lock for a moment."""
 END_PATIENCE_S = 10.0
+METRICS = "metrics.jsonl"
 _ALIVE, _ANSWER, _ERRORS = 0, 1, 2
 _CHUNK_BYTES = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -95,6 +97,9 @@ class _Watch:
         self._log = Log(folder, self._limits["log_bytes"])
         self._usage = Usage(folder / run_records.WORK, self._limits)
         self._family = Family(folder)
+        self._moments = Moments(
+            folder / run_records.WORK / METRICS, folder / run_records.PACE
+        )
         self._ending: dict[str, Any] = {}
         self._kill_at = float("inf")
         self._looked_at = 0.0
@@ -140,6 +145,7 @@ class _Watch:
     def _look(self, child: Child) -> None:
         """Do what is asked for by now, or is due."""
         self._family.look()
+        self._moments.look()
         if (self._folder / run_records.STOP).exists() and "stopped" not in self._ending:
             self._ending["stopped"] = True
             self._kill_at = time.monotonic() + self._limits["grace_s"]

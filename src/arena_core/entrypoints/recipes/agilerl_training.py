@@ -37,6 +37,7 @@ def train(run: Run) -> None:
     manifest = _manifest(settings.manifest)
     last = _last(run, manifest)
     manifest.training.max_steps = last
+    run.total(last)
     trainer = _trainer(run, manifest, settings.device)
     checkpoints = _watched(run, trainer, settings.checkpoint_every or last // TENTHS)
     try:

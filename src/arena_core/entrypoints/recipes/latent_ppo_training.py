@@ -63,6 +63,7 @@ def train(run: Run) -> None:
     schedule = Schedule.of(
         run, settings.total_steps, settings.checkpoint_every, unit=rows
     )
+    run.total(schedule.last)
     due = set(schedule.checkpoints())
     for step in range(schedule.first + rows, schedule.last + 1, rows):
         run.log(step, **learner.update(step))

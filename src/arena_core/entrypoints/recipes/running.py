@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from arena_core.domain.errors import ArenaError
-from arena_core.training import Run
+from arena_core.training import OutsideOfARun, Run
 
 FAILED = 1
 
@@ -24,7 +24,7 @@ def run(module: str, extra: str) -> int:
     try:
         with Run() as started:
             train(started)
-    except ArenaError as error:
+    except (ArenaError, OutsideOfARun) as error:
         return _failed(str(error))
     return 0
 

@@ -75,6 +75,7 @@ def train(run: Run) -> None:
     )
     # Before it learns, or the library makes a folder for a log that nobody reads.
     model.set_logger(logger(run))
+    run.total(task.last)
     left = task.last - model.num_timesteps
     model.learn(left, watch, log_interval=1, reset_num_timesteps=False)
     checkpoints.write()

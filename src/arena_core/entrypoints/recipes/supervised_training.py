@@ -54,6 +54,7 @@ def train(run: Run) -> None:
     learner = Learner(settings, dataset, run)
     learner.begin()
     schedule = Schedule.of(run, settings.epochs, settings.checkpoint_every)
+    run.total(schedule.last)
     due = set(schedule.checkpoints())
     for epoch in range(schedule.first + 1, schedule.last + 1):
         run.log(epoch, **learner.epoch(epoch))
