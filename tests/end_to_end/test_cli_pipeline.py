@@ -233,6 +233,14 @@ def test_the_audit_shows_the_life_of_a_pipeline_and_of_each_stage(chain):
 def test_the_audit_tells_namesakes_apart_and_finds_what_was_deleted(chain):
     chain.said("pipeline", "create", "first", "--project", "lab")
     told = chain.said("audit", "show", "first", status=1)
+    assert "--kind" in told
+    of_kind = chain.said("audit", "show", "first", "--kind", "pipeline")
+    assert "pipeline.created" in of_kind
+    assert "experiment." not in of_kind
+    assert "No agent is called first." in chain.said(
+        "audit", "show", "first", "--kind", "agent", status=1
+    )
+    chain.said("audit", "show", "chain", 1, "--kind", "experiment", status=2)
     assert re.search(r"experiment \S{36}; pipeline \S{36}\. Name one", told)
     gone = shown(chain, "first")["id"]
     chain.said("pipeline", "delete", "first", "--yes")
@@ -255,7 +263,8 @@ def test_from_an_empty_store_to_an_agent_that_plays(chain, tmp_path):
     assert "this command does the work" in ended.stderr
     lines = untimed(ended.stdout)
     assert re.match("1 first: (Pending|Running)", lines[0])
-    assert lines[-1].startswith("3 Deployment: Succeeded; serves ")
+    assert lines[-1].startswith("3 Deployment: Succeeded; put live ")
+    assert "arena-core serve serves it" in ended.stderr
     assert statuses(chain) == ["Succeeded"] * 3
 
     picture = tmp_path / "chain.svg"
@@ -291,9 +300,9 @@ def test_a_stage_that_is_stale_says_why_until_it_is_run_again(chain):
     chain.run("pipeline", "trigger", "chain", 2, "--wait")
     assert "stale" not in chain.said("pipeline", "show", "chain")
     told = chain.said("pipeline", "runs", "chain", 1)
-    assert [line.split()[:2] for line in told.splitlines()[1:]] == [
-        ["2", "train"],
-        ["1", "manual"],
+    assert [line.split()[:3] for line in told.splitlines()[1:]] == [
+        ["2", "Succeeded", "train"],
+        ["1", "Succeeded", "manual"],
     ]
 
 
@@ -323,6 +332,8 @@ def test_approval_is_of_the_checkpoint_that_was_seen(chain):
         eventually(
             lambda: "waits until somebody approves" in terminal.drawn, what="it asks"
         )
+        typed = "arena-core pipeline approve chain 2 --digest "
+        assert typed in chain.said("pipeline", "show", "chain")
         other = chain.said(
             "pipeline", "approve", "chain", 2, "--digest", "0" * 64, status=1
         )
@@ -340,7 +351,13 @@ def test_approval_is_of_the_checkpoint_that_was_seen(chain):
         said = chain.said("pipeline", "reject", "chain", 2, "--reason", "too old")
         assert said == "2 second: Stopped\n"
         assert terminal.wait() == 1
-    assert "It was not approved." in chain.said("pipeline", "show", "chain")
+    why = r"It was not approved\. Rejected by operator:\S+: too old\."
+    assert re.search(why, chain.said("pipeline", "show", "chain"))
+    (rejected, approved) = json.loads(
+        chain.said("pipeline", "runs", "chain", 2, "--json")
+    )
+    assert rejected["rejected_by"]["reason"] == "too old"
+    assert approved["approved_by"]["actor"].startswith("operator:")
 
 
 @pytest.mark.slow
@@ -371,6 +388,20 @@ def test_a_terminal_shows_the_tree_anew_until_all_has_ended(chain):
 def test_what_was_never_run_is_told_instead_of_nothing(chain):
     told = chain.run("pipeline", "watch", "chain").stdout
     assert untimed(told) == ["1 first: NotStarted", "2 second: NotStarted"]
+
+
+def test_who_waits_no_longer_than_they_say_ends_with_a_status_of_its_own(chain):
+    chain.hold.touch()
+    waited = chain.run(
+        "pipeline", "trigger", "chain", 1, "--wait", "--timeout", 1, status=124
+    )
+    assert "The time is over." in waited.stderr
+    assert statuses(chain)[0] in ("Pending", "Running")
+    watched = chain.run("pipeline", "watch", "chain", "--timeout", 0.1, status=124)
+    assert "1 first: " in watched.stdout
+    chain.said("pipeline", "retry", "chain", 1, "--timeout", 1, status=2)
+    chain.hold.unlink()
+    chain.run("pipeline", "watch", "chain", "--serve")
 
 
 def test_who_has_triggered_without_a_server_is_told_what_does_it(chain):

@@ -46,7 +46,7 @@ def test_the_page_leads_from_an_empty_store_to_an_agent_that_plays(tmp_path):
     )
     assert ran.returncode == 0, (ran.stdout, ran.stderr)
     assert re.search(
-        r"^\S+ \S+Z  3 pole: Succeeded; serves \w{12}", ran.stdout, re.MULTILINE
+        r"^\S+ \S+Z  3 pole: Succeeded; put live \w{12}", ran.stdout, re.MULTILINE
     )
     assert "pole" in ran.stdout.split("MEAN RETURN")[1]
     (shown,) = TOML.findall(page())

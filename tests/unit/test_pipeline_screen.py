@@ -1,17 +1,20 @@
 """What is printed of a pipeline that is watched where nothing can be drawn anew."""
 
+import io
 import re
 from types import SimpleNamespace
 
 import pytest
 from attrs import evolve
+from rich.console import Console
 
 from arena_core.application.pipeline_views import StaleCause, Why
-from arena_core.domain.stage_run import Status
+from arena_core.domain.stage_run import Seen, Status
 from arena_core.entrypoints.cli import pipeline_watching
 from arena_core.entrypoints.cli.pipeline_watching import Screen
+from arena_core.entrypoints.pipeline_tree import tree
 from arena_core.entrypoints.training_progress import Progress
-from unit.stage_scenes import product, run, stage, view
+from unit.stage_scenes import NOW, product, run, stage, view
 
 ONE = stage(1, status=Status.RUNNING, run=run())
 TWO = stage(2)
@@ -101,3 +104,23 @@ def test_what_has_ended_says_nothing_of_how_far_it_was(told):
     screen = Screen()
     screen.show(view(evolve(ONE, status=Status.FAILED)), {ONE.id: far(25)})
     assert told() == ["1 experiment 1: Failed"]
+
+
+def test_what_asks_for_approval_is_followed_by_what_is_typed(capsys):
+    asks = run(awaits_approval=True, to_approve=Seen(product("c"), None))
+    shown = view(evolve(ONE, status=Status.PENDING, run=asks))
+    screen = Screen()
+    screen.show(shown, {})
+    screen.show(shown, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert "waits until somebody approves or rejects: cccccccccccc" in first
+    assert second.startswith("  arena-core pipeline approve chain 1 --digest cccc")
+
+
+def test_a_terminal_is_drawn_on_only_when_something_looks_otherwise():
+    drawn = []
+    live = SimpleNamespace(update=lambda shown, **_: drawn.append(shown))
+    screen = Screen(console=Console(file=io.StringIO(), width=80))
+    for looks in (view(ONE), view(ONE), view(evolve(ONE, status=Status.FAILED))):
+        screen._draw(live, tree(looks, {}, NOW))
+    assert len(drawn) == 2

@@ -4,11 +4,17 @@ import io
 from types import SimpleNamespace
 
 import pytest
+from attrs import asdict
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from arena_core.application.pipeline_views import StaleCause, Why
+from arena_core.application.pipeline_views import (
+    AttemptView,
+    RunHistory,
+    StaleCause,
+    Why,
+)
 from arena_core.application.ports import MetricPoint
 from arena_core.domain.stage_run import Seen, Status
 from arena_core.domain.stage_settings import (
@@ -18,11 +24,18 @@ from arena_core.domain.stage_settings import (
     StageType,
 )
 from arena_core.entrypoints.cli.pipeline_watching import is_well
+from arena_core.entrypoints.cli.stage_runs import RUN_COLUMNS, rows_of
 from arena_core.entrypoints.pipeline_tree import tree
-from arena_core.entrypoints.stage_words import note, plan, span
+from arena_core.entrypoints.stage_words import (
+    how_to_approve,
+    note,
+    note_of_run,
+    plan,
+    span,
+)
 from arena_core.entrypoints.stage_words import product as told
 from arena_core.entrypoints.training_progress import Progress, sparkline, words
-from unit.stage_scenes import LATER, NOW, product, run, stage, view
+from unit.stage_scenes import LATER, NOW, hand, product, run, stage, view
 
 
 def drawn(pipeline, trainings=None):
@@ -110,9 +123,9 @@ def test_what_has_nothing_to_say_says_nothing(said, expected):
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"), [(Status.SUCCEEDED, "serves"), (Status.RUNNING, "takes")]
+    ("status", "expected"), [(Status.SUCCEEDED, "put live"), (Status.RUNNING, "takes")]
 )
-def test_a_deployment_serves_only_what_is_live(status, expected):
+def test_a_deployment_has_put_live_only_what_was_live(status, expected):
     live = stage(
         1, type=StageType.DEPLOYMENT, status=status, run=run(consumed=product("a"))
     )
@@ -174,3 +187,99 @@ def test_a_sparkline_fits_and_has_its_ends_where_the_values_have(values, most):
 def test_a_course_that_rises_is_drawn_rising():
     points = [MetricPoint(step, "score", float(step)) for step in range(8)]
     assert sparkline(points) == "▁▂▃▄▅▆▇█"
+
+
+# --- who did what --------------------------------------------------------------------
+
+
+def test_what_was_rejected_says_by_whom_and_why():
+    rejected = run(
+        reason="It was not approved.", rejected_by=hand("user:eve", "too old")
+    )
+    ended = stage(1, status=Status.STOPPED, run=rejected)
+    words = "It was not approved. Rejected by user:eve: too old."
+    assert note(ended, NOW) == note_of_run(rejected) == words
+    assert words in drawn(view(ended))
+
+
+def test_what_was_stopped_or_approved_says_by_whom():
+    stopped = run(reason="It was stopped.", stopped_by=hand("user:sam"))
+    assert note_of_run(stopped) == "It was stopped. Stopped by user:sam."
+    approved = run(approved_by=hand("user:eve", "fine!"), finding="It is better.")
+    assert note_of_run(approved) == "It is better. Approved by user:eve: fine!"
+    assert note_of_run(run()) is None
+
+
+def test_what_asks_says_what_is_typed_to_approve_or_reject():
+    seen = Seen(product("a"), None)
+    asking = run(awaits_approval=True, to_approve=seen)
+    asks = stage(2, status=Status.PENDING, run=asking)
+    assert how_to_approve("my chain", asks) == (
+        "arena-core pipeline approve 'my chain' 2 --digest aaaaaaaaaaaa, or "
+        "arena-core pipeline reject 'my chain' 2"
+    )
+    assert "arena-core pipeline approve chain 2 --digest a" in drawn(view(asks))
+    scratch = run(awaits_approval=True, to_approve=Seen(None, None))
+    asks = stage(1, status=Status.PENDING, run=scratch)
+    assert how_to_approve("chain", asks).startswith(
+        "arena-core pipeline approve chain 1, or"
+    )
+    assert how_to_approve("chain", stage(1)) is None
+    assert how_to_approve("chain", stage(1, run=run())) is None
+
+
+def test_names_and_reasons_cannot_turn_the_tree():
+    failed = stage(
+        1, experiment_name="a\u202eb", status=Status.FAILED, run=run(reason="x\x1bc")
+    )
+    shown = drawn(view(failed, name="n\u2066m"))
+    assert "\\u202e" in shown
+    assert "x\\x1bc" in shown
+    assert "n\\u2066m" in shown
+
+
+# --- runs ----------------------------------------------------------------------------
+
+
+def history(*attempts, **said):
+    return RunHistory(**asdict(run(**said), recurse=False), attempts=list(attempts))
+
+
+def attempt(number, **said):
+    known = {
+        "number": number, "started_at": NOW, "ended_at": LATER, "training": number,
+        "training_run_id": None, "agent_id": None, "status": Status.FAILED,
+        "reason": "No.",
+    }  # fmt: skip
+    return AttemptView(**known | said)
+
+
+def cells(row):
+    return dict(zip(RUN_COLUMNS, row, strict=True))
+
+
+def test_a_run_is_a_row_with_who_when_how_long_and_what_it_took_and_left():
+    ended = history(
+        status=Status.SUCCEEDED, ended_at=LATER, consumed=product("a"),
+        produced=product("b"),
+    )  # fmt: skip
+    (row,) = rows_of(ended)
+    assert cells(row) == {
+        "RUN": 1, "STATUS": "Succeeded", "CAUSE": "manual", "BY": "operator:ann",
+        "BEGAN": "2026-01-31 12:00:00Z", "ENDED": "2026-01-31 12:00:09Z",
+        "LASTED": "9 s", "CONSUMED": told(product("a")), "PRODUCED": told(product("b")),
+        "TOLD": None,
+    }  # fmt: skip
+
+
+def test_several_attempts_have_rows_below_that_of_their_run():
+    going_on = attempt(2, ended_at=None, status=Status.RUNNING, reason=None)
+    run_row, first, second = rows_of(history(attempt(1), going_on))
+    assert cells(run_row)["ENDED"] is None
+    assert [cells(first)[c] for c in ("RUN", "STATUS", "LASTED", "TOLD")] == [
+        "1.1", "Failed", "9 s", "training 1: No.",
+    ]  # fmt: skip
+    assert [cells(second)[c] for c in ("RUN", "ENDED", "TOLD")] == [
+        "1.2", None, "training 2",
+    ]  # fmt: skip
+    assert len(rows_of(history(attempt(1)))) == 1

@@ -10,8 +10,9 @@ from rich.tree import Tree
 from arena_core.application.pipeline_views import PipelineView, StageView
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.stage_run import AT_WORK, Status
-from arena_core.entrypoints.stage_words import name_of, note, stale
+from arena_core.entrypoints.stage_words import how_to_approve, name_of, note, stale
 from arena_core.entrypoints.training_progress import Progress, bar, share, status, words
+from arena_core.entrypoints.visible import visible
 
 MARKS: Mapping[Status, str] = {
     Status.NOT_STARTED: "○",
@@ -26,16 +27,18 @@ MARKS: Mapping[Status, str] = {
 
 def tree(view: PipelineView, trainings: Mapping[UUID, Progress], now: datetime) -> Tree:
     """Return the pipeline; `trainings`: how far the stages at work are, by stage."""
-    root = Tree(Text(view.name, style="bold"), guide_style="dim")
+    root = Tree(Text(visible(view.name), style="bold"), guide_style="dim")
     for stage in view.stages:
         branch = root.add(_title(stage))
         training = trainings.get(stage.id)
         if training is not None and stage.status in AT_WORK and words(training):
             branch.add(_progress(training))
         if (said := note(stage, now)) is not None:
-            branch.add(Text(said))
+            branch.add(Text(visible(said)))
+        if (typed := how_to_approve(view.name, stage)) is not None:
+            branch.add(Text(visible(typed), style="bold"))
         for cause in stage.stale_because:
-            branch.add(Text(f"stale: {stale(cause)}", style="yellow"))
+            branch.add(Text(visible(f"stale: {stale(cause)}"), style="yellow"))
     if not view.stages:
         root.add(Text("no stages yet", style="dim"))
     return root
@@ -56,7 +59,7 @@ def trainings_of(use: UseCases, view: PipelineView) -> Mapping[UUID, Progress]:
 def _title(stage: StageView) -> Text:
     word = status(stage.status.value)
     text = Text(f"{stage.position} ").append(MARKS[stage.status], style=word.style)
-    text.append(f" {name_of(stage)}  ").append(word)
+    text.append(f" {visible(name_of(stage))}  ").append(word)
     if stage.stale:
         text.append("  stale", style="yellow")
     return text.append(f"  {stage.type.value}, {stage.trigger.value}", style="dim")

@@ -4,7 +4,9 @@ Nothing in here is markup: whoever draws it escapes what users have written.
 """
 
 from datetime import datetime
+from shlex import quote
 
+from arena_core.application.deeds import Hand
 from arena_core.application.pipeline_views import RunView, StageView, StaleCause
 from arena_core.domain.ids import Digest
 from arena_core.domain.stage_run import Product, Seen, Status
@@ -76,10 +78,11 @@ def note(stage: StageView, now: datetime) -> str | None:
     if (waits := pause(run, stage.status, now)) is not None:
         return waits
     if stage.status in (Status.FAILED, Status.STOPPED):
-        return run.reason
+        return why_ended(run)
     if stage.type is StageType.DEPLOYMENT:
         used = product(run.consumed)
-        does = "serves" if stage.status is Status.SUCCEEDED else "takes"
+        # Whether anything serves it just now is told by its agent.
+        does = "put live" if stage.status is Status.SUCCEEDED else "takes"
         return None if used is None else f"{does} {used}"
     made = product(run.produced)
     return None if made is None else f"left {made}"
@@ -89,7 +92,42 @@ def note_of_run(run: RunView) -> str | None:
     """Return what a run that is listed has to say of itself."""
     if run.awaits_approval:
         return "waits for an approval"
-    return run.reason or run.finding
+    said = [run.finding if run.reason is None else None, why_ended(run)]
+    if run.approved_by is not None:
+        said.append(by("Approved", run.approved_by))
+    return " ".join(filter(None, said)) or None
+
+
+def why_ended(run: RunView) -> str | None:
+    """Return why a run has ended, and who wanted it to."""
+    said = [run.reason]
+    if run.rejected_by is not None:
+        said.append(by("Rejected", run.rejected_by))
+    if run.stopped_by is not None:
+        said.append(by("Stopped", run.stopped_by))
+    return " ".join(filter(None, said)) or None
+
+
+def by(done: str, hand: Hand) -> str:
+    """Return a sentence on who has done something, and why if they said so."""
+    why = "" if hand.reason is None else f": {hand.reason}"
+    return f"{done} by {hand.actor}{why}" + (
+        "" if why.endswith((".", "!", "?")) else "."
+    )
+
+
+def how_to_approve(pipeline: str, stage: StageView) -> str | None:
+    """Return what is typed to approve of what a stage asks about, if it asks."""
+    run = stage.run
+    if run is None or not run.awaits_approval:
+        return None
+    seen = None if run.to_approve is None else run.to_approve.candidate
+    about = "" if seen is None else f" --digest {short(seen.digest)}"
+    typed = f"{quote(pipeline)} {stage.position}"
+    return (
+        f"arena-core pipeline approve {typed}{about}, or "
+        f"arena-core pipeline reject {typed}"
+    )
 
 
 def stale(cause: StaleCause) -> str:

@@ -11,6 +11,7 @@ from arena_core.application.resources import ExperimentView
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.experiment import AT_WORK
 from arena_core.entrypoints.stage_words import span
+from arena_core.entrypoints.visible import visible
 
 BAR = 24
 """Characters of a progress bar."""
@@ -78,14 +79,18 @@ def bar(done: float) -> Text:
 def line(progress: Progress) -> Text:
     """Return the experiment on a line: name, status, bar, numbers, reason."""
     view = progress.view
-    text = Text(view.name, style="bold").append("  ").append(status(view.status.value))
+    text = (
+        Text(visible(view.name), style="bold")
+        .append("  ")
+        .append(status(view.status.value))
+    )
     done = share(progress) if progress.is_at_work else None
     if done is not None:
         text.append("  ").append(bar(done))
     for word in words(progress):
         text.append(f"  {word}")
     if view.reason and not progress.is_at_work:
-        text.append(f"\n{view.reason}", style="dim")
+        text.append(f"\n{visible(view.reason)}", style="dim")
     return text
 
 

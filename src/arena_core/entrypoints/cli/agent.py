@@ -14,7 +14,7 @@ from arena_core.entrypoints.cli.options import (
     operator,
     store_options,
 )
-from arena_core.entrypoints.cli.output import print_json, print_table
+from arena_core.entrypoints.cli.output import print_json, print_table, say
 from arena_core.entrypoints.cli.play import play
 from arena_core.entrypoints.cli.swapping import redeploy, rollback
 
@@ -136,7 +136,7 @@ def rotate_key(
         rotated = use.agents.rotate_key(find_agent(use, name).id, reason=reason)
         _say(rotated)
         if rotated.deployment is not None and rotated.deployment.connected:
-            click.echo(f"key: {use.agents.access(rotated.id).api_key}")
+            say(f"key: {use.agents.access(rotated.id).api_key}")
 
 
 def _row(view: AgentView) -> tuple[object, ...]:
@@ -156,4 +156,4 @@ def _status(view: AgentView) -> str:
 
 def _say(view: AgentView) -> None:
     reason = None if view.deployment is None else view.deployment.reason
-    click.echo(f"{view.name}: {_status(view)}" + (f" ({reason})" if reason else ""))
+    say(f"{view.name}: {_status(view)}" + (f" ({reason})" if reason else ""))

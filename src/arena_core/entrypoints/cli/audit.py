@@ -14,6 +14,7 @@ from arena_core.application.resources import EventView
 from arena_core.domain.errors import NotFound
 from arena_core.entrypoints.cli.changes import told
 from arena_core.entrypoints.cli.lookups import (
+    KINDS,
     find_in_log,
     find_pipeline,
     find_stage,
@@ -23,6 +24,7 @@ from arena_core.entrypoints.cli.output import (
     print_json,
     print_json_lines,
     print_table,
+    say,
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
@@ -70,17 +72,23 @@ def _print_as_they_come(events: Iterable[EventView], *, as_json: bool) -> None:
                 print_json_lines([event])
             else:
                 cells = ("" if cell is None else str(cell) for cell in event_row(event))
-                click.echo("  ".join(cells))
+                say("  ".join(cells))
 
 
 @audit.command()
 @click.argument("what")
 @click.argument("stage", required=False)
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    help="Of which kind the thing is that is named, where several have the name.",
+)
 @json_option
 @store_options
 def show(
     what: str,
     stage: str | None,
+    kind: str | None,
     as_json: bool,
     store: str | None,
     blobs: Path | None,
@@ -95,11 +103,14 @@ def show(
     \b
     arena-core audit show balancer
     arena-core audit show cartpole 2
+    arena-core audit show cartpole --kind project
     """  # noqa: D301 -- click wants the character itself, not two that look like it
     with administration(store, blobs) as arena:
         use = operator(arena)
         if stage is None:
-            about = find_in_log(use, what)
+            about = find_in_log(use, what, kind=kind)
+        elif kind not in (None, "pipeline"):
+            raise click.UsageError(f"A {kind} has no stages: leave STAGE out.")
         else:
             about = _stage_that_has_run(find_pipeline(use, what), stage)
         events = use.audit.timeline(about)
@@ -144,7 +155,7 @@ def verify(store: str | None, blobs: Path | None) -> None:
     with administration(store, blobs) as arena:
         fault = next(iter(operator(arena).audit.verify()), None)
         if fault is not None:
-            click.echo(f"Fault at position {fault.position}: {fault.detail}", err=True)
+            say(f"Fault at position {fault.position}: {fault.detail}", err=True)
             sys.exit(1)
         head = arena.application.core.store.head()
     click.echo(f"Intact: every event up to position {head} and every checkpoint.")

@@ -10,9 +10,11 @@ import msgspec
 from arena_core.application import strict_json
 from arena_core.domain.errors import Rejected
 from arena_core.domain.values import shown
+from arena_core.entrypoints.visible import is_plain
 
 MOST_BYTES = 1_000_000
 _MOST_LEVELS = 20
+_LAST_OF_FOUR = 0xFFFF
 
 
 def read(path: Path) -> object:
@@ -73,5 +75,13 @@ def toml_table(values: Mapping[str, object]) -> str:
 
 
 def _toml_value(value: object) -> str:
-    """Return `value`; what JSON says of texts holds in TOML too, but for DEL."""
-    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+    """Return `value`; what JSON says of texts holds in TOML too.
+
+    DEL must be an escape there, and so is whatever a terminal would not show.
+    """
+    text = msgspec.json.encode(value).decode()
+    return "".join(c if is_plain(c) else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    return f"\\u{ord(c):04x}" if ord(c) <= _LAST_OF_FOUR else f"\\U{ord(c):08x}"

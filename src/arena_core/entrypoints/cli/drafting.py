@@ -16,7 +16,7 @@ from arena_core.domain.values import Family, ProjectKind, Source, shown
 from arena_core.entrypoints.cli import documents
 from arena_core.entrypoints.cli.lookups import find_experiment, project_for
 from arena_core.entrypoints.cli.options import administration, operator, store_options
-from arena_core.entrypoints.cli.output import print_json
+from arena_core.entrypoints.cli.output import print_json, say
 
 F = TypeVar("F", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -103,7 +103,7 @@ def create(
         if as_json:
             print_json(made)
             return
-        click.echo(f"{made.name}: {made.status.value}, {made.id}")
+        say(f"{made.name}: {made.status.value}, {made.id}")
 
 
 def _config(
@@ -191,7 +191,7 @@ def edit(
         if as_json:
             print_json(edited)
             return
-        click.echo(f"{edited.name}: {edited.status.value}, {edited.id}")
+        say(f"{edited.name}: {edited.status.value}, {edited.id}")
 
 
 @frozen

@@ -5,16 +5,27 @@ from pathlib import Path
 import click
 import msgspec
 
+from arena_core.application.deeds import Hand
 from arena_core.application.resources import CheckpointView, ExperimentView
 from arena_core.application.use_cases import UseCases
 from arena_core.entrypoints.cli import drafting, training
 from arena_core.entrypoints.cli.experiment_metrics import metrics
 from arena_core.entrypoints.cli.lookups import find_experiment, find_project
 from arena_core.entrypoints.cli.options import administration, operator, store_options
-from arena_core.entrypoints.cli.output import print_json, print_table
-from arena_core.entrypoints.stage_words import time_of
+from arena_core.entrypoints.cli.output import print_json, print_table, say
+from arena_core.entrypoints.stage_words import by, time_of
 from arena_core.entrypoints.training_progress import Progress, words
 
+COLUMNS = (
+    "NAME",
+    "PROJECT",
+    "STATUS",
+    "ALGORITHM",
+    "RECIPE",
+    "PROGRESS",
+    "ENDED",
+    "ID",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -55,14 +66,24 @@ def list_(
         if as_json:
             print_json(found.items)
             return
-        columns = ("NAME", "STATUS", "ALGORITHM", "RECIPE", "PROGRESS", "ID")
-        print_table(columns, [_row(use, view) for view in found])
+        projects = {project.id: project.name for project in use.projects.list()}
+        print_table(
+            COLUMNS, [_row(use, view, projects[view.project_id]) for view in found]
+        )
 
 
-def _row(use: UseCases, view: ExperimentView) -> tuple[object, ...]:
-    progress = Progress.of(use, view)
-    told = ", ".join(words(progress))
-    return (view.name, view.status.value, view.algorithm, view.recipe, told, view.id)
+def _row(use: UseCases, view: ExperimentView, project: str) -> tuple[object, ...]:
+    ended = None if view.training is None else view.training.ended_at
+    return (
+        view.name,
+        project,
+        view.status.value,
+        view.algorithm,
+        view.recipe,
+        ", ".join(words(Progress.of(use, view))),
+        None if ended is None else time_of(ended),
+        view.id,
+    )
 
 
 @experiment.command()
@@ -70,7 +91,11 @@ def _row(use: UseCases, view: ExperimentView) -> tuple[object, ...]:
 @json_option
 @store_options
 def show(name: str, as_json: bool, store: str | None, blobs: Path | None) -> None:
-    """Show an experiment and its checkpoints."""
+    """Show an experiment and its checkpoints.
+
+    RECORDED is when a checkpoint came into the store, which is soon after its training
+    has written it.
+    """
     with administration(store, blobs) as arena:
         use = operator(arena)
         view = find_experiment(use, name)
@@ -80,7 +105,7 @@ def show(name: str, as_json: bool, store: str | None, blobs: Path | None) -> Non
             return
         print_table(("", ""), _facts(use, view))
         if checkpoints:
-            columns = ("STEP", "DIGEST", "SIZE", "SCORE", "FITNESS", "WRITTEN")
+            columns = ("STEP", "DIGEST", "SIZE", "SCORE", "FITNESS", "RECORDED")
             print_table(columns, map(_checkpoint_row, checkpoints))
 
 
@@ -96,9 +121,28 @@ def _facts(use: UseCases, view: ExperimentView) -> list[tuple[str, object]]:
         ("algorithm", view.algorithm),
         ("source", source),
         ("recipe", view.recipe),
+        *_training_facts(view),
     ]
     facts = [(key, value) for key, value in facts if value not in (None, "")]
     return facts + [(f"  {key}", _json(value)) for key, value in view.config.items()]
+
+
+def _training_facts(view: ExperimentView) -> list[tuple[str, object]]:
+    training = view.training
+    if training is None:
+        return []
+    began, ended = training.started_at, training.ended_at
+    return [
+        ("training", training.number),
+        ("asked for", _hand(training.requested_by)),
+        ("started", None if began is None else time_of(began)),
+        ("stopped", _hand(training.stopped_by)),
+        ("ended", None if ended is None else time_of(ended)),
+    ]
+
+
+def _hand(hand: Hand | None) -> str | None:
+    return None if hand is None else f"{time_of(hand.at)} {by('', hand).strip()}"
 
 
 def _json(value: object) -> str:
@@ -128,7 +172,7 @@ def duplicate(
         use = operator(arena)
         found = find_experiment(use, name)
         made = use.training.duplicate(found.id, name=new_name)
-        click.echo(f"{made.name}: {made.status.value}, {made.id}")
+        say(f"{made.name}: {made.status.value}, {made.id}")
 
 
 @experiment.command()
@@ -144,4 +188,4 @@ def delete(name: str, store: str | None, blobs: Path | None) -> None:
         use = operator(arena)
         found = find_experiment(use, name)
         use.experiments.delete(found.id)
-        click.echo(f"Deleted {found.name}.")
+        say(f"Deleted {found.name}.")

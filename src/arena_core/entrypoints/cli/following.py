@@ -4,7 +4,9 @@ The event log says when something has changed; in between it is looked at again 
 what no event tells: how far a training is, and how long it still takes.
 """
 
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from arena_core.entrypoints.library import Arena
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+TIMED_OUT = 124
+"""The exit status when the time of --timeout is over, as timeout(1) has it."""
 LOOK_AGAIN_S = 0.5
 T = TypeVar("T")
 
@@ -59,29 +63,56 @@ def say_if_unserved(arena: Arena, kind: str, name: str) -> None:
         )
 
 
-def looks(arena: Arena, look: Callable[[], T | None]) -> Iterator[T]:
+def say_if_it_serves(arena: Arena) -> None:
+    """Tell what serves from now on what this very process has put live."""
+    if arena.application.registry.all_live():
+        click.echo(
+            "It is recorded as Deployed, and is served no longer when this command "
+            "ends: arena-core serve serves it.",
+            err=True,
+        )
+
+
+class TimeIsOver(Exception):  # noqa: N818 -- it is no error of anybody
+    """Somebody has waited as long as they wanted to."""
+
+
+def looks(
+    arena: Arena, look: Callable[[], T | None], *, timeout_s: float | None = None
+) -> Iterator[T]:
     """Yield what `look` finds, again and again, until it finds nothing more to see.
 
-    It is called when something has happened, and every half second.
+    It is called when something has happened, and every half second.  Raises
+    `TimeIsOver` if there is still something after `timeout_s`.
     """
     store = arena.application.core.store
+    until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
     while True:
         seen = store.head()
         found = look()
         if found is None:
             return
         yield found
-        store.head(beyond=seen, timeout_s=LOOK_AGAIN_S)
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeIsOver
+        store.head(beyond=seen, timeout_s=min(LOOK_AGAIN_S, left_s))
 
 
 @contextmanager
 def detachable(goes_on: str) -> Iterator[None]:
-    """End with status 130 on Ctrl-C, and say that what is under way goes on."""
+    """Say that what is under way goes on, on Ctrl-C and when the time is over.
+
+    The status is 130 then, or 124.
+    """
     try:
         yield
     except KeyboardInterrupt:
         click.echo(f"\n{goes_on}", err=True)
         sys.exit(INTERRUPTED)
+    except TimeIsOver:
+        click.echo(f"The time is over. {goes_on}", err=True)
+        sys.exit(TIMED_OUT)
 
 
 @define

@@ -1,17 +1,24 @@
 """What is meant by a name or an id that somebody has typed."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 from arena_core.application.freezing import best, final, specific
 from arena_core.application.pipeline_views import PipelineView, StageView
-from arena_core.application.resources import ExperimentView, ProjectView
+from arena_core.application.resources import (
+    AgentView,
+    ExperimentView,
+    ProjectView,
+)
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.errors import Ambiguous, NotFound, Rejected
 from arena_core.domain.values import CheckpointChoice, ProjectKind, shown
 from arena_core.entrypoints.stage_words import name_of
 
+KINDS = ("agent", "experiment", "pipeline", "project")
+"""Of what has a name and a life in the log."""
+Named: TypeAlias = AgentView | ExperimentView | PipelineView | ProjectView
 V = TypeVar("V", ExperimentView, ProjectView, StageView)
 
 
@@ -83,32 +90,43 @@ def find_stage(pipeline: PipelineView, which: str) -> StageView:
     return only(fitting, "stage", which, lambda it: f"position {it.position}")
 
 
-def find_in_log(use: UseCases, name_or_id: str) -> UUID:
+def find_in_log(use: UseCases, name_or_id: str, *, kind: str | None = None) -> UUID:
     """Return the id of whatever is meant: an id, also of what was deleted, or a name.
 
-    Where an agent has the name the agent is meant: it is often that of its experiment.
-    Raises `NotFound`, or `Ambiguous` with all that have the name.
+    `kind`: one of `KINDS`, of which it is.  Left out, the agent is meant where an agent
+    has the name: it is often that of its experiment.  Raises `NotFound`, or `Ambiguous`
+    with all that have the name.
     """
     if (its_id := as_id(name_or_id)) is not None:
         return its_id
     name = name_or_id.strip()
-    fitting = [("agent", agent.id) for agent in use.agents.list(name=name)] or [
-        *(("experiment", found.id) for found in use.experiments.list(name=name)),
-        *(("pipeline", found.id) for found in use.pipelines.list(name=name)),
-        *(("project", found.id) for found in use.projects.list(name=name)),
-    ]
+    fitting = _called(use, name, KINDS if kind is None else (kind,))
+    if kind is None:
+        fitting = [it for it in fitting if it[0] == "agent"] or fitting
     if not fitting:
+        called = kind or "agent, experiment, pipeline or project"
         raise NotFound(
-            f"No agent, experiment, pipeline or project is called {shown(name)}. What "
-            "was deleted, and a deployment or a stage, is found by its id."
+            f"No {called} is called {shown(name)}. What was deleted, and a deployment "
+            "or a stage, is found by its id."
         )
     if len(fitting) > 1:
         each = "; ".join(f"{kind} {its_id}" for kind, its_id in fitting)
         raise Ambiguous(
             f"{len(fitting)} things are called {shown(name)}: {each}. Name one of "
-            "these ids instead."
+            "these ids instead, or say of which --kind it is."
         )
     return fitting[0][1]
+
+
+def _called(use: UseCases, name: str, kinds: Sequence[str]) -> list[tuple[str, UUID]]:
+    """Return what of these kinds has the name, with its kind."""
+    lists: Mapping[str, Callable[[], Iterable[Named]]] = {
+        "agent": lambda: use.agents.list(name=name),
+        "experiment": lambda: use.experiments.list(name=name),
+        "pipeline": lambda: use.pipelines.list(name=name),
+        "project": lambda: use.projects.list(name=name),
+    }
+    return [(kind, found.id) for kind in kinds for found in lists[kind]()]
 
 
 def checkpoint_choice(text: str) -> CheckpointChoice:

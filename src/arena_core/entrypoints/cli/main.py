@@ -7,6 +7,7 @@ import click
 
 from arena_core.domain.errors import ArenaError
 from arena_core.domain.release import VERSION
+from arena_core.entrypoints.visible import visible
 
 COMMANDS = (
     "agent",
@@ -60,5 +61,5 @@ def main() -> None:
     try:
         cli(prog_name="arena-core")
     except ArenaError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(visible(f"Error: {error}"), err=True)
         sys.exit(1)

@@ -8,19 +8,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from arena_core.entrypoints.visible import visible, visible_json
+
 _WIDE = 200
 """Characters in a line where there is no terminal."""
 
 
 def print_json(value: object) -> None:
     """Print `value` as JSON, indented."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    click.echo(visible_json(encoded.decode()))
 
 
 def print_json_lines(values: Iterable[object]) -> None:
     """Print each of `values` as one line of JSON."""
     for value in values:
-        click.echo(msgspec.json.encode(value))
+        click.echo(visible_json(msgspec.json.encode(value).decode()))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line in which users may have written something."""
+    click.echo(visible(text), err=err)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -34,7 +42,7 @@ def print_figures(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> N
     wide = console.options.update(max_width=_WIDE)
     if console.measure(table, options=wide).maximum > console.width:
         first, *others = zip(columns, *rows, strict=True)
-        table = _table([str(cell) for cell in first], others)
+        table = _table([visible(_text(cell)) for cell in first], others)
     console.print(table)
 
 
@@ -49,5 +57,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
         table.add_column(Text(column), overflow="fold")
     for row in rows:
         # Names are the users' own: they are text here, never markup.
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text(visible(_text(cell))) for cell in row))
     return table
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell)

@@ -19,8 +19,15 @@ from arena_core.entrypoints.cli.lookups import (
     project_for,
 )
 from arena_core.entrypoints.cli.options import administration, operator, store_options
-from arena_core.entrypoints.cli.output import print_json, print_table
-from arena_core.entrypoints.stage_words import name_of, note, plan, stale, time_of
+from arena_core.entrypoints.cli.output import print_json, print_table, say
+from arena_core.entrypoints.stage_words import (
+    how_to_approve,
+    name_of,
+    note,
+    plan,
+    stale,
+    time_of,
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -89,7 +96,11 @@ def _row(view: PipelineView) -> tuple[object, ...]:
 def show(
     name: str, as_json: bool, as_toml: bool, store: str | None, blobs: Path | None
 ) -> None:
-    """Show a pipeline: its stages, what they left, and why any of them is stale."""
+    """Show a pipeline: its stages, what they left, and why any of them is stale.
+
+    BY is who has triggered the latest run of a stage; one that follows another by
+    itself is triggered by the runner.
+    """
     with administration(store, blobs) as arena:
         use = operator(arena)
         view = find_pipeline(use, name)
@@ -103,14 +114,26 @@ def show(
 
 def _print(use: UseCases, view: PipelineView) -> None:
     project = use.projects.get(view.project_id).name
-    click.echo(f"{view.name} in the project {project}, {view.id}")
+    say(f"{view.name} in the project {project}, {view.id}")
     if view.description:
-        click.echo(view.description)
-    columns = ("", "NAME", "TYPE", "TRIGGER", "TAKES", "STATUS", "NOW", "SETTINGS")
+        say(view.description)
+    columns = (
+        "",
+        "NAME",
+        "TYPE",
+        "TRIGGER",
+        "TAKES",
+        "STATUS",
+        "BY",
+        "NOW",
+        "SETTINGS",
+    )
     print_table(columns, map(_stage_row, view.stages))
     for stage in view.stages:
         for cause in stage.stale_because:
-            click.echo(f"Stage {stage.position} is stale: {stale(cause)}")
+            say(f"Stage {stage.position} is stale: {stale(cause)}")
+        if (typed := how_to_approve(view.name, stage)) is not None:
+            say(f"Stage {stage.position} waits: {typed}")
 
 
 def _stage_row(stage: StageView) -> tuple[object, ...]:
@@ -121,6 +144,7 @@ def _stage_row(stage: StageView) -> tuple[object, ...]:
         stage.trigger.value,
         None if stage.position == 1 else stage.checkpoint.value,
         stage.status.value + (" (stale)" if stage.stale else ""),
+        None if stage.run is None else stage.run.triggered_by.actor,
         note(stage, datetime.now(UTC)),
         plan(stage),
     )
@@ -166,7 +190,7 @@ def create(
         if as_json:
             print_json(made)
             return
-        click.echo(f"{made.name}: {len(made.stages)} stages, {made.id}")
+        say(f"{made.name}: {len(made.stages)} stages, {made.id}")
 
 
 @pipeline.command()
@@ -178,7 +202,7 @@ def rename(name: str, new_name: str, store: str | None, blobs: Path | None) -> N
     with administration(store, blobs) as arena:
         use = operator(arena)
         found = find_pipeline(use, name)
-        click.echo(f"{use.pipelines.edit(found.id, name=new_name).name}: {found.id}")
+        say(f"{use.pipelines.edit(found.id, name=new_name).name}: {found.id}")
 
 
 @pipeline.command()
@@ -193,7 +217,7 @@ def describe(
         use = operator(arena)
         found = find_pipeline(use, name)
         edited = use.pipelines.edit(found.id, description=description)
-        click.echo(f"{edited.name}: {edited.description}")
+        say(f"{edited.name}: {edited.description}")
 
 
 @pipeline.command()
@@ -207,7 +231,7 @@ def duplicate(
     with administration(store, blobs) as arena:
         use = operator(arena)
         made = use.pipelines.duplicate(find_pipeline(use, name).id, name=new_name)
-        click.echo(f"{made.name}: {len(made.stages)} stages, {made.id}")
+        say(f"{made.name}: {len(made.stages)} stages, {made.id}")
 
 
 @pipeline.command()
@@ -222,7 +246,7 @@ def delete(name: str, store: str | None, blobs: Path | None) -> None:
         use = operator(arena)
         found = find_pipeline(use, name)
         use.pipelines.delete(found.id)
-        click.echo(f"Deleted {found.name}.")
+        say(f"Deleted {found.name}.")
 
 
 @pipeline.command()

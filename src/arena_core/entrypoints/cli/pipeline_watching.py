@@ -5,18 +5,25 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-import click
 from attrs import define, field, frozen
 
 from arena_core.application.pipeline_views import PipelineView, StageView
 from arena_core.application.pipelines import is_at_work
-from arena_core.domain.stage_run import AT_WORK, RETRIABLE
+from arena_core.domain.stage_run import AT_WORK, RETRIABLE, Status
+from arena_core.domain.stage_settings import StageType
 from arena_core.entrypoints.cli import screen
-from arena_core.entrypoints.cli.following import detachable, looks
+from arena_core.entrypoints.cli.following import detachable, looks, say_if_it_serves
 from arena_core.entrypoints.cli.options import operator
+from arena_core.entrypoints.cli.output import say
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.pipeline_tree import trainings_of, tree
-from arena_core.entrypoints.stage_words import name_of, note, stale, time_of
+from arena_core.entrypoints.stage_words import (
+    how_to_approve,
+    name_of,
+    note,
+    stale,
+    time_of,
+)
 from arena_core.entrypoints.training_progress import Progress, words
 
 __all__ = ["is_at_work", "watched"]
@@ -29,7 +36,13 @@ GOES_ON = (
 )
 
 
-def watched(arena: Arena, pipeline_id: UUID, *, as_json: bool = False) -> bool:
+def watched(
+    arena: Arena,
+    pipeline_id: UUID,
+    *,
+    as_json: bool = False,
+    timeout_s: float | None = None,
+) -> bool:
     """Show the pipeline until nothing of it is at work; return whether that is well."""
     use, shown = operator(arena), Screen(as_json)
 
@@ -38,11 +51,21 @@ def watched(arena: Arena, pipeline_id: UUID, *, as_json: bool = False) -> bool:
         return found if is_at_work(found) else None
 
     with detachable(GOES_ON), shown.drawn():
-        for view in looks(arena, look):
+        for view in looks(arena, look, timeout_s=timeout_s):
             shown.show(view, trainings_of(use, view))
     ended = use.pipelines.get(pipeline_id)
     shown.end(ended)
+    if has_put_live(ended):
+        say_if_it_serves(arena)
     return is_well(ended)
+
+
+def has_put_live(view: PipelineView) -> bool:
+    """Say whether a Deployment stage of it has succeeded."""
+    return any(
+        stage.type is StageType.DEPLOYMENT and stage.status is Status.SUCCEEDED
+        for stage in view.stages
+    )
 
 
 def is_well(view: PipelineView) -> bool:
@@ -72,8 +95,7 @@ class Screen(screen.Screen):
 
     def show(self, view: PipelineView, trainings: Mapping[UUID, Progress]) -> None:
         if self._live is not None:
-            drawn = tree(view, trainings, datetime.now(UTC))
-            self._live.update(drawn, refresh=True)
+            self._draw(self._live, tree(view, trainings, datetime.now(UTC)))
         elif self.as_json:
             self._json(view)
         else:
@@ -86,7 +108,7 @@ class Screen(screen.Screen):
             self._console.print(tree(view, {}, datetime.now(UTC)))
         elif all(stage.run is None for stage in view.stages):
             for stage in view.stages:
-                click.echo(_line(stage, None))
+                say(_line(stage, None))
         else:
             self._lines(view, {})
 
@@ -104,7 +126,9 @@ class Screen(screen.Screen):
                     continue
             self._told[stage.id] = _Told(essence, now_s)
             if before is not None or stage.run is not None:
-                click.echo(_line(stage, training))
+                say(_line(stage, training))
+                if (typed := how_to_approve(view.name, stage)) is not None:
+                    say(f"  {typed}")
 
 
 def _essence(stage: StageView) -> object:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from attrs import define, field
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from arena_core.entrypoints.cli.output import print_json_lines
@@ -18,6 +18,7 @@ class Screen:
     _console: Console = field(factory=lambda: Console(highlight=False))
     _live: Live | None = None
     _printed: object = None
+    _drawn: object = None
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
@@ -29,6 +30,13 @@ class Screen:
             self._live = live
             yield
         self._live = None
+
+    def _draw(self, live: Live, drawn: RenderableType) -> None:
+        """Draw it, unless it looks as what was drawn last."""
+        looks = self._console.render_lines(drawn, self._console.options)
+        if looks != self._drawn:
+            live.update(drawn, refresh=True)
+        self._drawn = looks
 
     def _json(self, view: object) -> None:
         """Print it, unless that is what was printed last."""

@@ -2,21 +2,34 @@
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
 import click
+from attrs import frozen
 
-from arena_core.application.pipeline_views import PipelineView, RunView, StageView
+from arena_core.application.pipeline_views import (
+    AttemptView,
+    PipelineView,
+    RunHistory,
+)
 from arena_core.application.use_cases import UseCases
+from arena_core.entrypoints.cli.digests import whole_digest
 from arena_core.entrypoints.cli.following import opened, say_if_unserved
 from arena_core.entrypoints.cli.lookups import find_pipeline, find_stage
 from arena_core.entrypoints.cli.options import administration, operator, store_options
-from arena_core.entrypoints.cli.output import print_json, print_table
+from arena_core.entrypoints.cli.output import print_json, print_table, say
 from arena_core.entrypoints.cli.pipeline_watching import is_at_work, watched
 from arena_core.entrypoints.library import Arena
-from arena_core.entrypoints.stage_words import name_of, note_of_run, product, time_of
+from arena_core.entrypoints.stage_words import (
+    name_of,
+    note_of_run,
+    product,
+    span,
+    time_of,
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 reason_option = click.option("--reason", help="Why; it is kept in the event log.")
@@ -25,6 +38,27 @@ wait_option = click.option(
     is_flag=True,
     help="Watch until nothing is at work, and do the work here if no server does.  "
     "Status 1 if what ended last has failed or was stopped.",
+)
+
+timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Wait no longer than this: status 124 then, and it goes on.",
+)
+
+RUN_COLUMNS = (
+    "RUN",
+    "STATUS",
+    "CAUSE",
+    "BY",
+    "BEGAN",
+    "ENDED",
+    "LASTED",
+    "CONSUMED",
+    "PRODUCED",
+    "TOLD",
 )
 
 
@@ -43,31 +77,37 @@ Orders = Callable[[UseCases], Order]
 @click.argument("pipeline")
 @click.argument("which", metavar="STAGE")
 @wait_option
+@timeout_option
 @reason_option
 @store_options
 def trigger(
     pipeline: str,
     which: str,
     wait: bool,
+    timeout_s: float | None,
     reason: str | None,
     store: str | None,
     blobs: Path | None,
 ) -> None:
     """Run a Manual stage; Auto stages behind it follow when it succeeds."""
+    waiting = Waiting.asked(wait=wait, timeout_s=timeout_s)
     with opened(store, blobs, works=wait) as arena:
-        _order(arena, pipeline, which, lambda use: use.pipelines.trigger, reason, wait)
+        order = Asked(arena, pipeline, which, waiting)
+        order.give(lambda use: use.pipelines.trigger, reason)
 
 
 @click.command()
 @click.argument("pipeline")
 @click.argument("which", metavar="STAGE")
 @wait_option
+@timeout_option
 @reason_option
 @store_options
 def retry(
     pipeline: str,
     which: str,
     wait: bool,
+    timeout_s: float | None,
     reason: str | None,
     store: str | None,
     blobs: Path | None,
@@ -76,8 +116,10 @@ def retry(
 
     If it takes the same checkpoint as before, it goes on where its training was.
     """
+    waiting = Waiting.asked(wait=wait, timeout_s=timeout_s)
     with opened(store, blobs, works=wait) as arena:
-        _order(arena, pipeline, which, lambda use: use.pipelines.retry, reason, wait)
+        order = Asked(arena, pipeline, which, waiting)
+        order.give(lambda use: use.pipelines.retry, reason)
 
 
 @click.command()
@@ -99,7 +141,8 @@ def stop(
     checkpoint, goes on to that one: arena-core agent rollback takes it back.
     """
     with administration(store, blobs) as arena:
-        _order(arena, pipeline, which, lambda use: use.pipelines.stop, reason)
+        order = Asked(arena, pipeline, which)
+        order.give(lambda use: use.pipelines.stop, reason)
 
 
 @click.command()
@@ -107,10 +150,11 @@ def stop(
 @click.argument("which", metavar="STAGE")
 @click.option(
     "--digest",
-    help="The checkpoint that you have seen; its beginning will do.  Another one is "
-    "refused.",
+    help="The checkpoint that you have seen; the first six digits or more will do.  "
+    "Another one is refused.",
 )
 @wait_option
+@timeout_option
 @reason_option
 @store_options
 def approve(
@@ -118,18 +162,23 @@ def approve(
     which: str,
     digest: str | None,
     wait: bool,
+    timeout_s: float | None,
     reason: str | None,
     store: str | None,
     blobs: Path | None,
 ) -> None:
-    """Approve of the checkpoint that a stage waits with."""
+    """Approve of the checkpoint that a stage waits with.
+
+    A pipeline that waits says the whole command, also in arena-core pipeline show.
+    """
+    waiting = Waiting.asked(wait=wait, timeout_s=timeout_s)
     with opened(store, blobs, works=wait) as arena:
         use = operator(arena)
         found = find_pipeline(use, pipeline)
         stage = find_stage(found, which)
-        whole = None if digest is None else _whole(stage, digest)
+        whole = None if digest is None else whole_digest(use, stage, digest)
         said = use.pipelines.approve(found.id, stage.id, digest=whole, reason=reason)
-        _then(arena, said, stage.position, wait=wait)
+        _then(arena, said, stage.position, waiting)
 
 
 @click.command()
@@ -146,7 +195,8 @@ def reject(
 ) -> None:
     """Reject the checkpoint that a stage waits with, which is Stopped by that."""
     with administration(store, blobs) as arena:
-        _order(arena, pipeline, which, lambda use: use.pipelines.reject, reason)
+        order = Asked(arena, pipeline, which)
+        order.give(lambda use: use.pipelines.reject, reason)
 
 
 @click.command()
@@ -157,7 +207,12 @@ def reject(
 def runs(
     pipeline: str, which: str, as_json: bool, store: str | None, blobs: Path | None
 ) -> None:
-    """List the runs of a stage, the latest first."""
+    """List the runs of a stage, the latest first: by whom, from when to when, and why.
+
+    CONSUMED is the checkpoint that it took, PRODUCED the one that it left.  A run that
+    was attempted several times has a row for each attempt below it, whose training
+    arena-core experiment log --training can name.
+    """
     with administration(store, blobs) as arena:
         use = operator(arena)
         found = find_pipeline(use, pipeline)
@@ -166,20 +221,46 @@ def runs(
         if as_json:
             print_json(views)
             return
-        columns = ("RUN", "CAUSE", "TRIGGERED", "ATTEMPTS", "TOOK", "LEFT", "TOLD")
-        print_table(columns, map(_run_row, views))
+        print_table(RUN_COLUMNS, [row for run in views for row in rows_of(run)])
 
 
-def _run_row(run: RunView) -> tuple[object, ...]:
-    return (
+def rows_of(run: RunHistory) -> list[tuple[object, ...]]:
+    """Return the row of a run, and one for each attempt if there were several."""
+    whole = (
         run.number,
+        run.status.value,
         run.cause.value,
+        run.triggered_by.actor,
         time_of(run.triggered_at),
-        run.attempt,
+        *_end(run.triggered_at, run.ended_at),
         product(run.consumed),
         product(run.produced),
         note_of_run(run),
     )
+    several = run.attempts if len(run.attempts) > 1 else []
+    return [whole, *(_attempt_row(run, attempt) for attempt in several)]
+
+
+def _attempt_row(run: RunHistory, attempt: AttemptView) -> tuple[object, ...]:
+    training = None if attempt.training is None else f"training {attempt.training}"
+    return (
+        f"{run.number}.{attempt.number}",
+        attempt.status.value,
+        "attempt",
+        None,
+        time_of(attempt.started_at),
+        *_end(attempt.started_at, attempt.ended_at),
+        None,
+        None,
+        ": ".join(filter(None, [training, attempt.reason])),
+    )
+
+
+def _end(began: datetime, ended: datetime | None) -> tuple[str | None, str]:
+    """Return when it has ended, and how long it has taken, until now if it goes on."""
+    until = datetime.now(UTC) if ended is None else ended
+    lasted = span((until - began).total_seconds())
+    return None if ended is None else time_of(ended), lasted
 
 
 @click.command()
@@ -187,12 +268,18 @@ def _run_row(run: RunView) -> tuple[object, ...]:
 @click.option(
     "--serve", is_flag=True, help="Do the work here too, if no server does it."
 )
+@timeout_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a line of JSON for each change."
 )
 @store_options
 def watch(
-    name: str, serve: bool, as_json: bool, store: str | None, blobs: Path | None
+    name: str,
+    serve: bool,
+    timeout_s: float | None,
+    as_json: bool,
+    store: str | None,
+    blobs: Path | None,
 ) -> None:
     """Watch a pipeline until nothing of it is at work.
 
@@ -203,43 +290,50 @@ def watch(
         found = find_pipeline(operator(arena), name)
         if not serve and is_at_work(found):
             say_if_unserved(arena, "pipeline", found.name)
-        if not watched(arena, found.id, as_json=as_json):
+        if not watched(arena, found.id, as_json=as_json, timeout_s=timeout_s):
             sys.exit(1)
 
 
 COMMANDS = (trigger, retry, stop, approve, reject, runs, watch)
 
 
-def _order(
-    arena: Arena,
-    pipeline: str,
-    which: str,
-    orders: Orders,
-    reason: str | None,
-    wait: bool = False,  # noqa: FBT002 -- as the option
-) -> None:
-    use = operator(arena)
-    found = find_pipeline(use, pipeline)
-    stage = find_stage(found, which)
-    said = orders(use)(found.id, stage.id, reason=reason)
-    _then(arena, said, stage.position, wait=wait)
+@frozen
+class Waiting:
+    """Whether somebody waits for what they have asked for, and how long."""
+
+    waits: bool = False
+    timeout_s: float | None = None
+
+    @classmethod
+    def asked(cls, *, wait: bool, timeout_s: float | None) -> "Waiting":
+        if timeout_s is not None and not wait:
+            raise click.UsageError("--timeout is of --wait: give both.")
+        return cls(wait, timeout_s)
 
 
-def _then(arena: Arena, view: PipelineView, position: int, *, wait: bool) -> None:
-    if wait:
-        if not watched(arena, view.id):
+@frozen
+class Asked:
+    """What somebody asks of which stage."""
+
+    arena: Arena
+    pipeline: str
+    which: str
+    waiting: Waiting = Waiting()
+
+    def give(self, orders: Orders, reason: str | None) -> None:
+        use = operator(self.arena)
+        found = find_pipeline(use, self.pipeline)
+        stage = find_stage(found, self.which)
+        said = orders(use)(found.id, stage.id, reason=reason)
+        _then(self.arena, said, stage.position, self.waiting)
+
+
+def _then(arena: Arena, view: PipelineView, position: int, waiting: Waiting) -> None:
+    if waiting.waits:
+        if not watched(arena, view.id, timeout_s=waiting.timeout_s):
             sys.exit(1)
         return
     stage = view.stages[position - 1]
-    click.echo(f"{position} {name_of(stage)}: {stage.status.value}")
+    say(f"{position} {name_of(stage)}: {stage.status.value}")
     if is_at_work(view):
         say_if_unserved(arena, "pipeline", view.name)
-
-
-def _whole(stage: StageView, digest: str) -> str:
-    """Return the digest that is asked about, if it begins so."""
-    seen = None if stage.run is None else stage.run.to_approve
-    if seen is None or seen.candidate is None:
-        return digest
-    about = seen.candidate.digest
-    return about if digest and about.startswith(digest) else digest

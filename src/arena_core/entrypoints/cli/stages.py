@@ -22,6 +22,7 @@ from arena_core.entrypoints.cli.options import (
     operator,
     store_options,
 )
+from arena_core.entrypoints.cli.output import say
 from arena_core.entrypoints.stage_words import name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -244,5 +245,5 @@ def _retries(before: StageView | None, said: Mapping[str, Any]) -> dict[str, obj
 
 def _say(view: PipelineView) -> None:
     for each in view.stages:
-        click.echo(f"{each.position} {name_of(each)}: {each.type.value}, ", nl=False)
-        click.echo(f"{each.trigger.value}")
+        kind = f"{each.type.value}, {each.trigger.value}"
+        say(f"{each.position} {name_of(each)}: {kind}")

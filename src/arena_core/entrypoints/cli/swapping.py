@@ -17,6 +17,7 @@ from arena_core.entrypoints.cli.options import (
     operator,
     store_options,
 )
+from arena_core.entrypoints.cli.output import say
 
 STORY = {
     Outcome.SWAPPED: "it answers now",
@@ -176,9 +177,9 @@ def _tell(before: AgentView, after: AgentView) -> None:
     ended = after.deployment.last_swap
     earlier = None if before.deployment is None else before.deployment.last_swap
     if told is not None:
-        click.echo(told)
+        say(told)
     elif ended is not None and ended != earlier:
-        click.echo(_story(ended))
+        say(_story(ended))
         if ended.outcome is Outcome.FAILED:
             sys.exit(1)
 

@@ -34,6 +34,13 @@ wait_option = click.option(
 follow_option = click.option(
     "--follow", is_flag=True, help="Like --wait, and print what it prints."
 )
+timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Wait no longer than this: status 124 then, and it goes on.",
+)
 steps_option = click.option(
     "--max-steps", type=click.IntRange(1), help="Up to which step to train."
 )
@@ -45,6 +52,7 @@ steps_option = click.option(
 @click.option("--seed", type=click.IntRange(0), help="Default: of its settings.")
 @wait_option
 @follow_option
+@timeout_option
 @reason_option
 @store_options
 def train(
@@ -53,6 +61,7 @@ def train(
     seed: int | None,
     wait: bool,
     follow: bool,
+    timeout_s: float | None,
     reason: str | None,
     store: str | None,
     blobs: Path | None,
@@ -64,11 +73,19 @@ def train(
     ends it.
     """
     waits = wait or follow
+    _refuse_timeout_alone(timeout_s, waits=waits)
     with opened(store, blobs, works=waits) as arena:
         use = operator(arena)
         found = find_experiment(use, name)
         use.training.train(found.id, max_steps=max_steps, seed=seed, reason=reason)
-        then(arena, found.id, Following(run_of(found)), waits=waits, follow=follow)
+        then(
+            arena,
+            found.id,
+            Following(run_of(found)),
+            waits=waits,
+            follow=follow,
+            timeout_s=timeout_s,
+        )
 
 
 @click.command()
@@ -95,6 +112,7 @@ def stop(name: str, reason: str | None, store: str | None, blobs: Path | None) -
 @steps_option
 @wait_option
 @follow_option
+@timeout_option
 @reason_option
 @store_options
 def resume(
@@ -104,6 +122,7 @@ def resume(
     max_steps: int | None,
     wait: bool,
     follow: bool,
+    timeout_s: float | None,
     reason: str | None,
     store: str | None,
     blobs: Path | None,
@@ -113,6 +132,7 @@ def resume(
     Or, with --as, from any of them in a new experiment, which leaves this one alone.
     """
     waits = wait or follow
+    _refuse_timeout_alone(timeout_s, waits=waits)
     with opened(store, blobs, works=waits) as arena:
         use = operator(arena)
         found = find_experiment(use, name)
@@ -127,7 +147,19 @@ def resume(
                 max_steps=max_steps,
                 reason=reason,
             )
-        then(arena, asked.id, Following(run_of(found)), waits=waits, follow=follow)
+        then(
+            arena,
+            asked.id,
+            Following(run_of(found)),
+            waits=waits,
+            follow=follow,
+            timeout_s=timeout_s,
+        )
+
+
+def _refuse_timeout_alone(timeout_s: float | None, *, waits: bool) -> None:
+    if timeout_s is not None and not waits:
+        raise click.UsageError("--timeout is of --wait and --follow: give one of them.")
 
 
 def _refuse_other_checkpoint(text: str) -> None:
@@ -148,16 +180,33 @@ def _refuse_other_checkpoint(text: str) -> None:
     show_default=True,
     help="How many, the last ones.",
 )
+@click.option(
+    "--training",
+    type=click.IntRange(1),
+    help="Another than the latest, by its number: the first is 1.",
+)
 @click.option("--follow", is_flag=True, help="Go on with new ones, until it ends.")
 @store_options
 def log(
-    name: str, lines: int, follow: bool, store: str | None, blobs: Path | None
+    name: str,
+    lines: int,
+    training: int | None,
+    follow: bool,
+    store: str | None,
+    blobs: Path | None,
 ) -> None:
-    """Print what the latest training has printed."""
+    """Print what the latest training has printed.
+
+    What an earlier one has printed is removed when a later one has ended, and the
+    command says so.  Its end is kept with the reason why it failed, if it did: see
+    arena-core pipeline runs, or audit show.
+    """
+    if follow and training is not None:
+        raise click.UsageError("--follow is of the latest training: give one of both.")
     with administration(store, blobs) as arena, detachable("The training goes on."):
         use = operator(arena)
         found = find_experiment(use, name)
-        printed = use.training.log(found.id, lines=lines)
+        printed = use.training.log(found.id, lines=lines, training=training)
         echo(printed)
         if follow:
             following = Following(None, run_of(found))
@@ -172,12 +221,18 @@ def log(
 @click.option(
     "--serve", is_flag=True, help="Do the work here too, if no server does it."
 )
+@timeout_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a line of JSON for each change."
 )
 @store_options
 def watch(
-    name: str, serve: bool, as_json: bool, store: str | None, blobs: Path | None
+    name: str,
+    serve: bool,
+    timeout_s: float | None,
+    as_json: bool,
+    store: str | None,
+    blobs: Path | None,
 ) -> None:
     """Watch a training to its end.  Status 1 if it has failed or was stopped."""
     with opened(store, blobs, works=serve) as arena:
@@ -185,7 +240,8 @@ def watch(
         found = find_experiment(use, name)
         if not serve and under_way(use, found.id) is not None:
             say_if_unserved(arena, "experiment", found.name)
-        watched(arena, found.id, Following(None), Screen(as_json=as_json))
+        shown = Screen(as_json=as_json)
+        watched(arena, found.id, Following(None), shown, timeout_s=timeout_s)
 
 
 COMMANDS = (train, stop, resume, log, watch)

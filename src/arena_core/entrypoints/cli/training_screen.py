@@ -3,11 +3,12 @@
 import time
 from collections.abc import Sequence
 
-import click
 from attrs import define
 
 from arena_core.entrypoints.cli import screen
+from arena_core.entrypoints.cli.output import say
 from arena_core.entrypoints.training_progress import Progress, line, words
+from arena_core.entrypoints.visible import visible
 
 SAID_AGAIN_S = 10.0
 """How often progress is told where nothing is drawn anew."""
@@ -24,11 +25,11 @@ class Screen(screen.Screen):
     def lines(self, printed: Sequence[str]) -> None:
         for each in printed:
             # It is the text of a program, never markup.
-            self._console.out(each, highlight=False)
+            self._console.out(visible(each), highlight=False)
 
     def show(self, progress: Progress) -> None:
         if self._live is not None:
-            self._live.update(line(progress), refresh=True)
+            self._draw(self._live, line(progress))
         elif self.as_json:
             self._json(progress.view)
         elif not self.follows:
@@ -47,4 +48,4 @@ class Screen(screen.Screen):
         if view.status == self._told and not is_due:
             return
         self._told, self._told_at = view.status, time.monotonic()
-        click.echo(", ".join([f"{view.name}: {view.status.value}", *words(progress)]))
+        say(", ".join([f"{view.name}: {view.status.value}", *words(progress)]))

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from shlex import quote
 from uuid import UUID
 
-import click
 from attrs import define, field
 
 from arena_core.application.resources import ExperimentView
@@ -18,6 +17,7 @@ from arena_core.entrypoints.cli.following import (
     say_if_unserved,
 )
 from arena_core.entrypoints.cli.options import operator
+from arena_core.entrypoints.cli.output import say as say_line
 from arena_core.entrypoints.cli.training_screen import Screen
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.training_progress import Progress
@@ -64,10 +64,12 @@ def then(
     *,
     waits: bool,
     follow: bool,
+    timeout_s: float | None = None,
 ) -> None:
     """Watch what was just asked for, or say how it stands."""
     if waits:
-        watched(arena, experiment_id, following, Screen(follows=follow))
+        shown = Screen(follows=follow)
+        watched(arena, experiment_id, following, shown, timeout_s=timeout_s)
         return
     use = operator(arena)
     say(use, experiment_id)
@@ -76,7 +78,7 @@ def then(
 
 def say(use: UseCases, experiment_id: UUID) -> None:
     view = use.experiments.get(experiment_id)
-    click.echo(f"{view.name}: {view.status.value}")
+    say_line(f"{view.name}: {view.status.value}")
 
 
 def under_way(use: UseCases, experiment_id: UUID) -> Progress | None:
@@ -87,17 +89,24 @@ def under_way(use: UseCases, experiment_id: UUID) -> Progress | None:
 
 def echo(lines: Sequence[str]) -> None:
     for each in lines:
-        click.echo(each)
+        say_line(each)
 
 
 def watched(
-    arena: Arena, experiment_id: UUID, following: Following, screen: Screen
+    arena: Arena,
+    experiment_id: UUID,
+    following: Following,
+    screen: Screen,
+    *,
+    timeout_s: float | None = None,
 ) -> None:
     """Show it until it has ended, and end with status 1 unless it has succeeded."""
     use = operator(arena)
     name = use.experiments.get(experiment_id).name
     with detachable(_goes_on(name)), screen.drawn():
-        for progress in looks(arena, lambda: under_way(use, experiment_id)):
+        for progress in looks(
+            arena, lambda: under_way(use, experiment_id), timeout_s=timeout_s
+        ):
             if screen.follows:
                 screen.lines(following.new(use, experiment_id))
             screen.show(progress)
