@@ -7,6 +7,7 @@ from itertools import groupby
 
 import pytest
 
+import arena_core
 from arena_core.adapters.metrics.sqlite import SQLiteMetricStore
 from arena_core.application.ports import MetricPoint
 from arena_core.domain.course import Source, Stretch
@@ -52,7 +53,8 @@ POINTS = [
     ("score", 1, 4, 3.5, 9, 2),
     ("loss", 7, 5, 4.5, 12, 2),
 ]
-MINE = "SELECT name, step, recorded, value, log_position FROM metric_points"
+KEPT = "SELECT name, step, recorded, value, log_position FROM metric_points"
+LOG = 'echo "{\\"step\\": 1, \\"fitness\\": $ARENA_MAX_STEPS}" >> metrics.jsonl'
 
 
 @pytest.fixture
@@ -74,9 +76,9 @@ def opened(path, requests=ASKED.__getitem__):
 
 def test_no_point_is_lost_and_each_keeps_number_value_and_position(path):
     with closing(sqlite3.connect(path)) as connection:
-        before = sorted(connection.execute(MINE))
+        before = sorted(connection.execute(KEPT))
         with opened(path):
-            assert sorted(connection.execute(MINE)) == before
+            assert sorted(connection.execute(KEPT)) == before
     assert len(before) == 2 * len(POINTS)
 
 
@@ -158,6 +160,30 @@ def test_of_several_that_open_it_at_the_same_time_one_brings_it_up(path):
         assert len(store.since(EXPERIMENT, 0, limit=9)) == len(POINTS)
         store.close()
     assert sorted(asked) == [EXPERIMENT, OTHER]
+
+
+def test_a_store_of_an_earlier_release_opens_with_what_each_training_has_measured(
+    tmp_path,
+):
+    path = tmp_path / "old.db"
+    with arena_core.open(path) as arena:
+        project = arena.projects.create("carts").id
+        said = {"algorithm": "PPO", "source": arena_core.gym("CartPole-v1")}
+        said |= {"recipe": "command", "config": {"argv": ["/bin/sh", "-c", LOG]}}
+        made = arena.experiments.create(project, name="ppo", **said).id
+        for steps in (3, 2):
+            arena.training.train(made, max_steps=steps)
+            arena.training.wait(made, timeout_s=60)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        kept = connection.execute(KEPT).fetchall()
+        connection.execute("DROP TABLE metric_points")
+        connection.executescript(BEFORE)
+        insert = "INSERT INTO metric_points VALUES (?, ?, ?, ?, ?, ?)"
+        connection.executemany(insert, [(made.bytes, *point) for point in kept])
+    with arena_core.open(path) as arena:
+        latest = arena.experiments.metrics(made)
+        first = arena.experiments.metrics(made, training=1)
+    assert [point.value for point in (*latest, *first)] == [2.0, 3.0]
 
 
 def test_points_of_the_first_release_come_too_and_before_the_new_ones(path):

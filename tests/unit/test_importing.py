@@ -25,7 +25,9 @@ from arena_core.domain.checkpoint_import import (
     SucceedImport,
 )
 from arena_core.domain.errors import Rejected, StorageFull, Unavailable
+from arena_core.domain.experiment import RequestTraining
 from arena_core.domain.ids import ImportId
+from unit.by_hand import Training
 from unit.scenes import CARTPOLE, CONTEXT, STRANGER
 from unit.workers import World
 
@@ -242,6 +244,49 @@ def test_the_score_of_an_import_is_the_latest_unless_another_was_measured(
     assert only.value == 2.5
     ann.use.experiments.add_metrics(made.id, [MetricPoint(11, "fitness", 0.5)])
     assert ann.use.training.latest(made.id)[0].value == 0.5
+
+
+def test_the_scores_of_an_import_go_with_its_checkpoint(ann, made, ask, tmp_path):
+    ask(10, fitness=2.5)
+    ann.import_()
+    assert ann.use.experiments.metrics(made.id)
+    ann.use.experiments.delete_checkpoint(made.id, 10)
+    assert not ann.use.experiments.metrics(made.id)
+    network = bundles.Network.of(4, 2, seed=7)
+    other = bundles.cartpole(tmp_path / "other", network=network)
+    added = ann.use.experiments.add_checkpoint(made.id, step=10, path=other)
+    assert added.evaluation_score is None
+
+
+def test_what_is_trained_anew_hides_the_scores_of_imports(ann, made, ask):
+    ask(10, fitness=2.5)
+    ann.import_()
+    (imported,) = ann.use.experiments.checkpoints(made.id)
+    training = Training(ann.core, made.id)
+    training.do(RequestTraining())
+    training.begin()
+    assert ann.use.experiments.checkpoints(made.id) == [imported]
+    assert [p.value for p in ann.use.experiments.metrics(made.id)] == [2.5]
+    training.write(10, imported.digest)
+    (trained,) = ann.use.experiments.checkpoints(made.id)
+    assert trained.evaluation_score is None, "though the weights are the same"
+    assert not ann.use.experiments.metrics(made.id)
+
+
+def test_what_is_resumed_goes_on_from_the_scores_of_an_import(ann, made, ask):
+    ask(10, fitness=2.5)
+    ask(20, fitness=3.5)
+    ann.import_(2)
+    training = Training(ann.core, made.id)
+    training.do(RequestTraining())
+    training.begin()
+    training.fail("It crashed.")
+    training.do(RequestTraining(10))
+    training.begin()
+    training.write(30, "a" * 64)
+    assert [p.step for p in ann.use.experiments.metrics(made.id)] == [10]
+    scores = [c.evaluation_score for c in ann.use.experiments.checkpoints(made.id)]
+    assert scores == [2.5, 3.5, None]
 
 
 def test_scores_of_what_has_not_succeeded_count_for_nothing(ann, made, ask):
