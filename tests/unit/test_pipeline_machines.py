@@ -256,7 +256,7 @@ class LifeOfAStage(TimedLife):
             return
         run, status = self.state.run, self.state.status
         if status is Status.PENDING:
-            later = stage.due_at(self.state)
+            later = stage.due_at(self.state, None)
             follows = stage.react(self.state, None, self.now)
             assert follows or later or run.awaits_approval
             return
@@ -280,7 +280,7 @@ class WhatFollows(LifeOfAStage):
             return
         run = self.state.run
         begun = self.state.status in {Status.RUNNING, Status.STOPPING}
-        outcome = Outcome(verdict) if begun else None
+        outcome = Outcome(verdict, began_at=run.started_at) if begun else None
         reaction = stage.react(self.state, outcome, self.now)
         commands = {
             Reaction.CHECK_CONDITION: CheckCondition(run.id, None),

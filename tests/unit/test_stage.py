@@ -391,18 +391,27 @@ def test_time_brings_another_attempt_and_the_end_of_one():
     waiting = state(
         triggered(RETRIES), STARTED, AttemptFailed(RUN, 1, "No.", LEFT, LATER)
     )
-    assert stage.due_at(waiting) == LATER
+    assert stage.due_at(waiting, None) == LATER
     assert stage.react(waiting, None, NOW) is None
     assert stage.react(waiting, None, LATER) is Reaction.START
     running = state(triggered(RETRIES), STARTED)
-    ongoing = Outcome(Verdict.ONGOING)
-    assert stage.due_at(running) == LATER
+    ongoing = Outcome(Verdict.ONGOING, began_at=NOW)
+    assert stage.due_at(running, ongoing) == LATER
     assert stage.react(running, ongoing, NOW) is None
     assert stage.react(running, ongoing, LATER) is Reaction.TIME_OUT
     stopping = state(triggered(RETRIES), STARTED, STOP_REQUESTED)
-    assert stage.due_at(stopping) is None
-    assert stage.due_at(state(*RUNNING)) is None
+    assert stage.due_at(stopping, ongoing) is None
+    assert stage.due_at(state(*RUNNING), ongoing) is None
     spec.given(triggered(RETRIES), STARTED).when(TimeStageOut(RUN)).then(TIMED_OUT)
+
+
+def test_what_waits_for_its_turn_uses_up_nothing_of_its_time():
+    running, waiting = state(triggered(RETRIES), STARTED), Outcome(Verdict.ONGOING)
+    assert stage.due_at(running, waiting) is None
+    assert stage.react(running, waiting, LATER) is None
+    begun = Outcome(Verdict.ONGOING, began_at=LATER)
+    assert stage.due_at(running, begun) == LATER + (LATER - NOW)
+    assert stage.react(running, begun, LATER) is None
 
 
 # --- conditions and approvals -------------------------------------------------------
@@ -484,7 +493,7 @@ def test_what_failed_before_it_began_is_not_begun_without_its_gates():
     assert stage.react(state(*begun, met), None, LATER) is Reaction.REQUEST_APPROVAL
     asked = state(*begun, met, ASKED)
     assert stage.react(asked, None, LATER) is None
-    assert stage.due_at(asked) is None, "time alone brings nothing"
+    assert stage.due_at(asked, None) is None, "time alone brings nothing"
 
 
 def test_approval_is_asked_for_once_with_what_there_is_to_see():

@@ -116,7 +116,7 @@ def test_who_stops_another_training_of_its_experiment_has_not_stopped_the_run(ch
 
 
 def test_nobody_has_stopped_what_took_too_long(chain):
-    chain.insert(time_limit_s=0.001)
+    chain.insert(time_limit_s=1e-6)
     chain.trigger(1)
     chain.start(1)
     chain.step(1)

@@ -21,7 +21,7 @@ from arena_core.application.history import pages
 from arena_core.application.ports import Query, Recorded
 from arena_core.application.session import Core
 from arena_core.application.stage_steps import OVERTAKEN, Step
-from arena_core.application.stage_work import ends_work, place
+from arena_core.application.stage_work import concerns_work, place
 from arena_core.domain import deployment, experiment, stage
 from arena_core.domain.errors import ArenaError, Unavailable
 from arena_core.domain.ids import StageId
@@ -133,7 +133,7 @@ class PipelineRunner:
     def _hear(self, recorded: Recorded) -> None:
         if recorded.name.startswith(f"{stage.KIND}."):
             self._news.add(StageId(recorded.stream))
-        elif recorded.stream in self._waits_for and ends_work(recorded.event):
+        elif recorded.stream in self._waits_for and concerns_work(recorded.event):
             self._news.add(self._waits_for[recorded.stream])
 
     def _wait(self, stage_id: StageId, waiting: _Waiting) -> None:
@@ -173,16 +173,16 @@ class PipelineRunner:
     def _go_on(self, stage_id: StageId) -> None:
         while (step := Step.of(self._core, stage_id)) is not None:
             if not step.take():
-                self._wait(stage_id, self._waits(step.stage))
+                self._wait(stage_id, self._waits(step))
                 return
         self._forget(stage_id)
 
-    def _waits(self, state: stage.Stage) -> _Waiting:
+    def _waits(self, step: Step) -> _Waiting:
         """Return what a stage waits for of which nothing follows now."""
-        due = stage.due_at(state)
+        due = stage.due_at(step.stage, step.outcome)
         # A moment that has passed and led to nothing would be due again at once.
         is_over = due is not None and due <= self._core.clock()
-        return _Waiting(place(state.run), None if is_over else due)
+        return _Waiting(place(step.stage.run), None if is_over else due)
 
     def _despair(self, stage_id: StageId, reason: str) -> None:
         """Try it again later, or record that it has failed if that helps nothing."""

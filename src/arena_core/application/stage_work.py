@@ -5,10 +5,12 @@ to be live.  Both go on elsewhere; a stage only looks at what the log says of th
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
 from arena_core.application.handling import Change
+from arena_core.application.ports import Recorded
 from arena_core.application.stage_agents import deployment_state
 from arena_core.application.streams import Streams
 from arena_core.domain import deployment, experiment
@@ -18,8 +20,6 @@ from arena_core.domain.ids import AgentId, Digest, deployment_of
 from arena_core.domain.stage import Stage
 from arena_core.domain.stage_run import Outcome, Run, Status, Verdict
 
-ONGOING = Outcome(Verdict.ONGOING)
-
 
 def place(run: Run) -> UUID | None:
     """Return the stream in which the run's work goes on; None: it has not begun."""
@@ -28,13 +28,13 @@ def place(run: Run) -> UUID | None:
     return None if run.training is None else run.settings.experiment_id
 
 
-def ends_work(event: object) -> bool:
-    """Say whether, after `event` in its place, the work of a run may have ended."""
+def concerns_work(event: object) -> bool:
+    """Say whether, after `event` in its place, the work of a run may stand otherwise.
+
+    It begins, which its time limit counts from, or it ends.
+    """
     return not isinstance(
-        event,
-        experiment.CheckpointWritten
-        | experiment.TrainingClaimed
-        | experiment.TrainingStarted,
+        event, experiment.CheckpointWritten | experiment.TrainingClaimed
     )
 
 
@@ -45,14 +45,29 @@ def outcome(streams: Streams, state: Stage) -> Outcome | None:
         return None
     if run.agent_id is not None and run.candidate is not None:
         wanted = run.candidate.digest
-        return _of_deployment(deployment_state(streams, run.agent_id), wanted)
+        ongoing = Outcome(Verdict.ONGOING, began_at=run.started_at)
+        return _of_deployment(deployment_state(streams, run.agent_id), wanted, ongoing)
     bound = run.settings.experiment_id
-    return _of_training(
-        None if bound is None else streams.state(experiment, bound), run.training
-    )
+    if bound is None:
+        return _of_training(None, run.training, None)
+    began_at = _training_began(streams.events(bound))
+    return _of_training(streams.state(experiment, bound), run.training, began_at)
 
 
-def _of_training(state: Experiment | None, number: int | None) -> Outcome:
+def _training_began(events: Sequence[Recorded]) -> datetime | None:
+    """Return when the latest training has begun; None: it waits for its turn still."""
+    for recorded in reversed(events):
+        match recorded.event:
+            case experiment.TrainingStarted():
+                return recorded.occurred_at
+            case experiment.TrainingRequested():
+                return None
+    return None
+
+
+def _of_training(
+    state: Experiment | None, number: int | None, began_at: datetime | None
+) -> Outcome:
     if state is None or state.training is None or state.training.number != number:
         return Outcome(Verdict.FAILED, "Its experiment was trained anew meanwhile.")
     match state.status:
@@ -67,19 +82,21 @@ def _of_training(state: Experiment | None, number: int | None) -> Outcome:
             | experiment.Status.RUNNING
             | experiment.Status.STOPPING
         ):
-            return ONGOING
+            return Outcome(Verdict.ONGOING, began_at=began_at)
         case _:
             assert_never(state.status)
 
 
-def _of_deployment(state: Deployment | None, wanted: Digest) -> Outcome:
+def _of_deployment(
+    state: Deployment | None, wanted: Digest, ongoing: Outcome
+) -> Outcome:
     if state is None:
         return Outcome(Verdict.STOPPED, "Its agent was deleted before it was live.")
     if state.swap is not None and state.swap.digest == wanted != state.digest:
-        return ONGOING
+        return ongoing
     match state.status:
         case deployment.Status.PENDING:
-            return ONGOING
+            return ongoing
         case deployment.Status.FAILED:
             return Outcome(Verdict.FAILED, state.reason)
         case deployment.Status.UNDEPLOYED:

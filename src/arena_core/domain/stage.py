@@ -86,9 +86,9 @@ def react(state: Stage, outcome: Outcome | None, now: datetime) -> Reaction | No
     return follows(state.status, state.run, outcome, now)
 
 
-def due_at(state: Stage) -> datetime | None:
+def due_at(state: Stage, outcome: Outcome | None) -> datetime | None:
     """Return when something follows from `state` by the mere passing of time."""
-    return due(state.status, state.run)
+    return due(state.status, state.run, outcome)
 
 
 def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Event]:

@@ -171,6 +171,8 @@ class Verdict(Enum):
 class Outcome:
     verdict: Verdict
     reason: str | None = None
+    began_at: datetime | None = None
+    """None: it waits for its turn still, or that it has ended is all that counts."""
 
 
 class Reaction(Enum):
@@ -204,7 +206,7 @@ def follows(
         case Verdict.STOPPED:
             return Reaction.FAIL if run.timed_out else Reaction.STOP
         case Verdict.ONGOING:
-            at = due(status, run)
+            at = due(status, run, outcome)
             over = at is not None and now >= at
             return Reaction.TIME_OUT if over else None
         case _:
@@ -221,11 +223,15 @@ def _before_the_work(run: Run, now: datetime) -> Reaction | None:
     return None if run.awaits_approval else Reaction.START
 
 
-def due(status: Status, run: Run) -> datetime | None:
-    """Return when something follows by the mere passing of time."""
+def due(status: Status, run: Run, outcome: Outcome | None) -> datetime | None:
+    """Return when something follows by the mere passing of time.
+
+    The time limit is of the work itself: what waits for its turn uses up none of it.
+    """
     if status is Status.PENDING:
         return None if run.awaits_approval else run.retry_at
     limit = run.settings.time_limit_s
-    if status is not Status.RUNNING or limit is None or run.started_at is None:
+    began_at = None if outcome is None else outcome.began_at
+    if status is not Status.RUNNING or limit is None or began_at is None:
         return None
-    return run.started_at + timedelta(seconds=limit)
+    return began_at + timedelta(seconds=limit)

@@ -173,4 +173,4 @@ class Settings:
     """Whether somebody has to approve of the checkpoint before it is used."""
     retries: Retries = field(factory=Retries)
     time_limit_s: float | None = field(default=None, validator=_limit)
-    """Of one attempt, from its start."""
+    """Of one attempt, from the start of its work."""
