@@ -12,7 +12,8 @@ from arena_core.application.pipeline_views import StaleCause, Why
 from arena_core.domain.stage_run import Seen, Status
 from arena_core.domain.stage_settings import HandOver, StageType, Trigger
 from arena_core.entrypoints.graph import clipped, columns, folded, svg
-from unit.stage_scenes import AGENT, LATER, product, run, stage, view
+from arena_core.entrypoints.graph_style import STYLE
+from unit.stage_scenes import AGENT, LATER, hand, product, run, stage, view
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -195,3 +196,51 @@ def test_a_pipeline_that_changes_is_drawn_otherwise():
     before = view(stage(1))
     after = evolve(before, stages=[stage(1, status=Status.RUNNING)])
     assert svg(before) != svg(after)
+
+
+def test_how_far_a_training_is_is_a_number_and_a_bar():
+    one = stage(1, status=Status.RUNNING, run=run())
+    far = svg(view(one, stage(2)), None, {one.id: 0.25})
+    assert "25% · since 2026-01-31 12:00:00Z" in texts(far)
+    course, done = (
+        float(bar.get("width"))
+        for name in ("course", "done")
+        for bar in parsed(far).iter(f"{SVG}rect")
+        if bar.get("class") == name
+    )
+    assert done == course / 4
+    assert "done" not in classes(svg(view(one)), "rect")
+
+
+def test_a_name_that_is_cut_is_told_whole_to_who_points_at_it():
+    name = "a name that is longer than any box has room for"
+    drawn = parsed(svg(view(stage(1, experiment_name=name))))
+    (text,) = (t for t in drawn.iter(f"{SVG}text") if t.get("class") == "name")
+    assert text.text.endswith("…")
+    assert text.find(f"{SVG}title").text == name
+
+
+def test_what_was_stopped_looks_otherwise_than_what_was_never_run():
+    def mark(status):
+        drawn = svg(view(stage(1, status=status)))
+        return [tag for tag in ("circle", "rect") if "dot" in classes(drawn, tag)]
+
+    assert mark(Status.STOPPED) == ["rect"]
+    assert mark(Status.NOT_STARTED) == ["circle"]
+    for mode in re.findall(r"--paper.*?--warn:", STYLE, re.DOTALL):
+        colours = dict(re.findall(r"--(\w+): (#\w+)", mode))
+        assert colours["Stopped"] != colours["NotStarted"]
+
+
+def test_who_points_at_a_box_is_told_who_has_triggered_and_rejected():
+    rejected = run(reason="It was not approved.", rejected_by=hand("user:eve", "old"))
+    picture = svg(view(stage(1, status=Status.STOPPED, run=rejected)))
+    told = parsed(picture).find(f"{SVG}g/{SVG}title").text.splitlines()
+    assert told == [
+        "1. experiment 1: Stopped",
+        "Triggered by operator:ann.",
+        "It was not approved. Rejected by user:eve: old.",
+    ]
+    approved = run(approved_by=hand("user:eve"))
+    picture = svg(view(stage(1, status=Status.RUNNING, run=approved)))
+    assert "Approved by user:eve." in picture

@@ -7,43 +7,65 @@ pipeline gives the same bytes.
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from uuid import UUID
 from xml.etree import ElementTree as ET
 
 from attrs import frozen
 
-from arena_core.application.pipeline_views import PipelineView, StageView
+from arena_core.application.pipeline_views import PipelineView, RunView, StageView
 from arena_core.domain.stage_run import Status
 from arena_core.domain.stage_settings import StageType
 from arena_core.entrypoints.graph_style import ICONS, STYLE
-from arena_core.entrypoints.stage_words import name_of, short, stale, time_of
+from arena_core.entrypoints.stage_words import (
+    by,
+    name_of,
+    short,
+    stale,
+    time_of,
+    why_ended,
+)
 
-BOX = (236, 132)
+BOX = (300, 132)
 GAP = (88, 60)
 MARGIN = 32
 HEAD = 56
 MOST_IN_A_ROW = 4
-_NARROW, _WIDE = 16, 31
+_NARROW, _WIDE = 23, 40
 """Columns of a name, and of what is told below it, that a box has room for."""
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
 """Unicode categories that XML forbids, or that would turn or hide what follows."""
 
 
-def svg(view: PipelineView, endpoints: Mapping[UUID, str] | None = None) -> str:
+def svg(
+    view: PipelineView,
+    endpoints: Mapping[UUID, str] | None = None,
+    progress: Mapping[UUID, float] | None = None,
+) -> str:
     """Return the picture.
 
     `endpoints`: of agents that its Deployment stages have put live, what their
-    deployments are now, such as `Deployed`.
+    deployments are now, such as `Deployed`.  `progress`: by stage, how much of its
+    training is done, from 0 to 1.
     """
+    known = Known(endpoints or {}, progress or {})
     places = [_place(index) for index in range(len(view.stages))]
     root = _canvas(view, places)
     for (before, after), stage in zip(pairwise(places), view.stages[1:], strict=True):
         _arrow(root, before, after, stage)
     for place, stage in zip(places, view.stages, strict=True):
-        _box(root, place, stage, endpoints or {})
+        _box(root, place, stage, known)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
+
+
+@frozen
+class Known:
+    """What is known besides the pipeline: of agents, and of stages."""
+
+    endpoints: Mapping[UUID, str]
+    progress: Mapping[UUID, float]
 
 
 @frozen
@@ -132,9 +154,7 @@ def _label(group: ET.Element, x: int, y: int, text: str) -> None:
     _write(group, "label", x, y, text).set("text-anchor", "middle")
 
 
-def _box(
-    root: ET.Element, place: Place, stage: StageView, endpoints: Mapping[UUID, str]
-) -> None:
+def _box(root: ET.Element, place: Place, stage: StageView, known: Known) -> None:
     status = stage.status.value
     group = _add(root, "g", f"stage {status}", id=f"stage-{stage.id}")
     _add(group, "title").text = _text(_hint(stage))
@@ -146,14 +166,23 @@ def _box(
     icon = _add(box, "g", "icon", transform="translate(16 16)")
     _add(icon, "rect", "tile", width=32, height=32, rx=8)
     _add(icon, "path", "glyph", d=ICONS[stage.type])
-    _write(box, "name", 58, 29, clipped(name_of(stage), _NARROW))
+    name = _write(box, "name", 58, 29, clipped(name_of(stage), _NARROW))
+    _add(name, "title").text = _text(name_of(stage))
     kind = stage.type.value.capitalize()
     _write(box, "muted", 58, 45, kind)
     number = _write(box, "muted", width - 14, 28, str(stage.position))
     number.set("text-anchor", "end")
     _badges(box, stage)
-    for line, fact in enumerate(_facts(stage, endpoints)):
+    for line, fact in enumerate(_facts(stage, known)):
         _write(box, "fact", 18, 101 + 17 * line, clipped(fact, _WIDE))
+    if stage.id in known.progress:
+        _bar(box, known.progress[stage.id])
+
+
+def _bar(box: ET.Element, done: float) -> None:
+    width = BOX[0] - 36
+    _add(box, "rect", "course", x=18, y=119, width=width, height=4, rx=2)
+    _add(box, "rect", "done", x=18, y=119, width=round(width * done), height=4, rx=2)
 
 
 def _badges(box: ET.Element, stage: StageView) -> None:
@@ -161,7 +190,10 @@ def _badges(box: ET.Element, stage: StageView) -> None:
     words = stage.status.value
     width = 32 + 8 * len(words)
     _add(box, "rect", "pill", x=16, y=60, width=width, height=22, rx=11)
-    _add(box, "circle", "dot", cx=28, cy=71, r=4)
+    if stage.status is Status.STOPPED:
+        _add(box, "rect", "dot", x=24, y=67, width=8, height=8)
+    else:
+        _add(box, "circle", "dot", cx=28, cy=71, r=4)
     _write(box, "status", 38, 75, words)
     if stage.stale:
         left = 16 + width + 8
@@ -172,13 +204,18 @@ def _badges(box: ET.Element, stage: StageView) -> None:
 
 def _hint(stage: StageView) -> str:
     """Return what is told to who points at the box, or hears it read."""
-    reason = None if stage.run is None else stage.run.reason
-    causes = [f"Stale: {stale(cause)}" for cause in stage.stale_because]
-    lines = [f"{stage.position}. {name_of(stage)}: {stage.status.value}", reason]
-    return "\n".join(filter(None, [*lines, *causes]))
+    lines = [f"{stage.position}. {name_of(stage)}: {stage.status.value}"]
+    run = stage.run
+    if run is not None:
+        lines.append(by("Triggered", run.triggered_by))
+        if run.approved_by is not None:
+            lines.append(by("Approved", run.approved_by))
+        lines.append(why_ended(run) or "")
+    lines += [f"Stale: {stale(cause)}" for cause in stage.stale_because]
+    return "\n".join(filter(None, lines))
 
 
-def _facts(stage: StageView, endpoints: Mapping[UUID, str]) -> list[str]:
+def _facts(stage: StageView, known: Known) -> list[str]:
     """Return at most two lines on what the last run has left, or waits for."""
     run = stage.run
     if run is None:
@@ -190,21 +227,25 @@ def _facts(stage: StageView, endpoints: Mapping[UUID, str]) -> list[str]:
         again = f"again at {run.retry_at:%H:%M:%S}Z"
         return [again, run.reason or ""]
     if stage.status in (Status.FAILED, Status.STOPPED):
-        return folded(run.reason or "", _WIDE)
+        return folded(why_ended(run) or "", _WIDE)
     if stage.type is StageType.DEPLOYMENT:
-        return _of_deployment(stage, endpoints)
+        return _of_deployment(run, known)
     if run.produced is not None:
         score = run.produced.scores.evaluation
         fitness = "not scored" if score is None else f"fitness {score:.4g}"
         return [short(run.produced.digest), f"step {run.produced.step} · {fitness}"]
-    return [] if run.started_at is None else [f"since {time_of(run.started_at)}"]
+    return [_since(run.started_at, known.progress.get(stage.id))]
 
 
-def _of_deployment(stage: StageView, endpoints: Mapping[UUID, str]) -> list[str]:
-    run = stage.run
-    if run is None or run.consumed is None:
+def _since(began: datetime | None, done: float | None) -> str:
+    share = "" if done is None else f"{done:.0%} · "
+    return "" if began is None else f"{share}since {time_of(began)}"
+
+
+def _of_deployment(run: RunView, known: Known) -> list[str]:
+    if run.consumed is None:
         return []
-    state = None if run.agent_id is None else endpoints.get(run.agent_id)
+    state = None if run.agent_id is None else known.endpoints.get(run.agent_id)
     return [short(run.consumed.digest), f"endpoint {state}" if state else ""]
 
 

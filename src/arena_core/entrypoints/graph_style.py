@@ -14,7 +14,7 @@ ICONS = {
 STYLE = """
 .pipeline {
   --paper: #ffffff; --box: #f8fafc; --edge: #d5dce5; --ink: #16202c; --dim: #5a6878;
-  --Pending: #8a5a00; --Running: #0b62c4; --Stopping: #8a5a00; --Stopped: #5a6878;
+  --Pending: #8a5a00; --Running: #0b62c4; --Stopping: #8a5a00; --Stopped: #6d3fa8;
   --NotStarted: #5a6878; --Succeeded: #12733b; --Failed: #b3261e;
   --warn: #ffe4a8; --warn-ink: #6b4300;
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
@@ -23,7 +23,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   .pipeline {
     --paper: #10161d; --box: #18212b; --edge: #334150; --ink: #e8eef4; --dim: #9aa9b8;
-    --Pending: #f0b955; --Running: #6cb2ff; --Stopping: #f0b955; --Stopped: #9aa9b8;
+    --Pending: #f0b955; --Running: #6cb2ff; --Stopping: #f0b955; --Stopped: #c3a2f5;
     --NotStarted: #9aa9b8; --Succeeded: #58cf8b; --Failed: #ff8a80;
     --warn: #4d3800; --warn-ink: #ffd98a;
   }
@@ -35,7 +35,11 @@ STYLE = """
 .canvas { fill: var(--paper) }
 .box { fill: var(--box); stroke: var(--edge) }
 .Running .box { stroke: var(--state); stroke-width: 1.5 }
-.bar, .dot { fill: var(--state) }
+.NotStarted .box { stroke-dasharray: 4 4 }
+.bar, .dot, .done { fill: var(--state) }
+.NotStarted .bar { fill-opacity: 0 }
+.NotStarted .dot { fill: none; stroke: var(--state); stroke-width: 1.5 }
+.course { fill: var(--edge) }
 .pill { fill: var(--state); fill-opacity: 0.12 }
 .tile { fill: var(--state); fill-opacity: 0.12 }
 .glyph {

@@ -1,16 +1,12 @@
 """`arena-core pipeline`: chains of training and deployment."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 import click
 
 from arena_core.application.pipeline_views import PipelineView, StageView
 from arena_core.application.use_cases import UseCases
-from arena_core.domain.errors import NotFound
 from arena_core.domain.values import ProjectKind
 from arena_core.entrypoints.cli import pipeline_files, stage_runs, stages
 from arena_core.entrypoints.cli.lookups import (
@@ -20,6 +16,7 @@ from arena_core.entrypoints.cli.lookups import (
 )
 from arena_core.entrypoints.cli.options import administration, operator, store_options
 from arena_core.entrypoints.cli.output import print_json, print_table, say
+from arena_core.entrypoints.graph_facts import endpoints_of, progress_of
 from arena_core.entrypoints.stage_words import (
     how_to_approve,
     name_of,
@@ -266,19 +263,6 @@ def graph(name: str, file: Path, store: str | None, blobs: Path | None) -> None:
     with administration(store, blobs) as arena:
         use = operator(arena)
         view = find_pipeline(use, name)
-        drawn = svg(view, _endpoints(use, view.stages))
+        drawn = svg(view, endpoints_of(use, view), progress_of(use, view))
     with click.open_file(str(file), "w", encoding="utf-8") as out:
         out.write(drawn)
-
-
-def _endpoints(use: UseCases, drawn: Sequence[StageView]) -> Mapping[UUID, str]:
-    """Return what the deployments are now of agents that stages have put live."""
-    found = {}
-    for agent_id in {stage.run.agent_id for stage in drawn if stage.run is not None}:
-        if agent_id is None:
-            continue
-        with suppress(NotFound):  # deleted since
-            state = use.agents.get(agent_id).deployment
-            if state is not None:
-                found[agent_id] = state.status.value
-    return found

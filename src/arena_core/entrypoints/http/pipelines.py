@@ -1,6 +1,5 @@
 """/api/v1/pipelines: their structure, what can be bound to them, and their picture."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from uuid import UUID
 
@@ -8,9 +7,9 @@ import msgspec
 
 from arena_core.application.pipeline_views import CandidateView, PipelineView
 from arena_core.application.session import Page
-from arena_core.domain.errors import NotFound
 from arena_core.domain.values import Role
 from arena_core.entrypoints import graph
+from arena_core.entrypoints.graph_facts import endpoints_of, progress_of
 from arena_core.entrypoints.http.endpoints import (
     Call,
     Endpoint,
@@ -129,23 +128,8 @@ def candidates(call: Call) -> Reply:
 
 def picture(call: Call) -> Reply:
     view = call.use.pipelines.get(pipeline_id(call))
-    drawn = graph.svg(view, _deployments(call, view))
+    drawn = graph.svg(view, endpoints_of(call.use, view), progress_of(call.use, view))
     return Reply(drawn.encode(), media_type=SVG, headers=HARMLESS)
-
-
-def _deployments(call: Call, view: PipelineView) -> Mapping[UUID, str]:
-    """Return how the agents stand that its stages have put live."""
-    agents = {stage.run.agent_id for stage in view.stages if stage.run is not None}
-    found: dict[UUID, str] = {}
-    for agent_id in agents - {None}:
-        assert agent_id is not None  # noqa: S101 -- mypy does not see it taken away
-        try:
-            deployment = call.use.agents.get(agent_id).deployment
-        except NotFound:
-            continue  # deleted since
-        if deployment is not None:
-            found[agent_id] = deployment.status.value
-    return found
 
 
 ENDPOINTS = (
