@@ -1,6 +1,7 @@
 """Following the log over HTTP: Server-Sent Events, and pages that are waited for."""
 
 import asyncio
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -130,6 +131,25 @@ def test_what_was_seen_last_is_the_id_of_an_event(here, seen):
     assert stream.status == 422
     assert b"Last-Event-ID" in stream.response.read()
     assert not here.feed._followers
+
+
+def test_who_has_seen_more_than_there_is_is_told_where_the_log_ends(here):
+    head = here.world.head()
+    for stream, pointer in (
+        (here.stream(Last_Event_ID=str(head + 1)), "Last-Event-ID"),
+        (here.stream(f"?after={head + 1}"), "after"),
+    ):
+        assert stream.status == 422
+        told = json.loads(stream.response.read())
+        assert f"ends at position {head}" in told["detail"]
+        assert pointer in told["errors"][0]["pointer"]
+    waiting = here.client.get(EVENTS, params={"after": head + 1, "wait": 30})
+    assert waiting.status_code == 422
+    assert here.page(after=head + 1) == []
+    assert not here.feed._followers
+    last = here.stream(Last_Event_ID=str(head)).events()
+    here.create()
+    assert next(last).id == str(here.world.head())
 
 
 def test_nobody_sees_what_is_another_organisations(here):
@@ -329,7 +349,8 @@ def test_there_are_so_many_streams_and_no_more():
         third = here.stream()
         assert third.status == 503
         assert int(third.response.headers["Retry-After"]) > 0
-        waiting = here.client.get(EVENTS, params={"wait": "1", "after": "1000"})
+        waits = {"wait": "1", "after": str(here.world.head())}
+        waiting = here.client.get(EVENTS, params=waits)
         assert waiting.status_code == 503
         assert waiting.json()["code"] == "OVERLOADED"
         assert here.client.get(EVENTS).status_code == 200

@@ -97,6 +97,7 @@ async def _awaited(call: Call, request: Request, again: Again) -> Response:
     """Answer once there is an event, or without any at the end of the time."""
     feed: Feed = request.app.state.feed
     after = call.query.after
+    await feed.threads.run(partial(_check_is_there, call, after, "after"))
     until_s = time.monotonic() + min(call.query.wait, LONGEST_WAIT_S)
     async with feed.followed(request.receive) as follower:
         while True:
@@ -127,9 +128,23 @@ async def _stream(call: Call, request: Request, again: Again) -> Response:
         wanted = (r for r in page if stream in (None, r.stream))
         return Audit(evolve(session, caller=caller)).shown(wanted)
 
-    after = last_seen(request.headers.get("last-event-id"), call.query.after)
+    seen = request.headers.get("last-event-id")
+    after = last_seen(seen, call.query.after)
+    field = "Last-Event-ID" if seen else "after"
+    await feed.threads.run(partial(_check_is_there, call, after, field))
     following = Following(session.core.store, _bounded(after), show, again, PATH)
     return EventStream(following, feed, feed.join())
+
+
+def _check_is_there(call: Call, seen: int, field: str) -> None:
+    """Refuse to wait behind the end of the log: who does misses what comes first."""
+    head = call.use.session.core.store.head()
+    if seen > head:
+        raise Rejected(
+            f"The log ends at position {head}, before what you have seen: it may have "
+            "been restored from a back-up. Follow it from there, or anew from 0.",
+            field=field,
+        )
 
 
 def _bounded(after: int) -> int:
