@@ -1,5 +1,6 @@
 """Which metric points show, and which are scores of a checkpoint, whatever happens."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from arena_core import MetricPoint, gym
 from arena_core.application.resources import CheckpointView
+from arena_core.domain.course import Begun, Origin, Source, by_hand, is_of
 from arena_core.domain.errors import Rejected
 from arena_core.domain.experiment import (
     AT_WORK,
@@ -19,6 +21,7 @@ from arena_core.domain.experiment import (
     RecordCheckpoint,
     RequestTraining,
     Status,
+    Written,
 )
 from arena_core.domain.ids import ExperimentId
 from measuring import of_training
@@ -26,6 +29,7 @@ from unit.by_hand import Training
 from unit.workers import World
 
 STEPS = st.integers(1, 4)
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
 A, B = "a" * 64, "b" * 64
 DIGESTS = st.sampled_from([A, B])
 NAME = "fitness"
@@ -276,6 +280,43 @@ class Courses(RuleBasedStateMachine):
 
 TestCourses = Courses.TestCase
 TestCourses.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+# --- of what a point is said ---------------------------------------------------------
+
+
+TRAINED = Written(2, A, 1, NOW, training=1, belongs_to=1)
+UPLOADED = Written(2, A, 1, NOW, belongs_to=1)
+
+
+@pytest.mark.parametrize(
+    ("origin", "of_trained", "of_uploaded"),
+    [
+        (Origin(1, Source.TRAINING), True, False),
+        (Origin(2, Source.TRAINING), False, False),
+        (Origin(1, Source.HAND), True, True),
+        (Origin(1, Source.HAND, A), True, True),
+        (Origin(1, Source.HAND, B), False, False),
+        (Origin(0, Source.HAND, A), False, False),
+        (Origin(1, Source.UNKNOWN), True, True),
+        (Origin(2, Source.UNKNOWN), False, False),
+    ],
+)
+def test_a_point_is_of_a_checkpoint_by_its_training_or_by_hand(
+    origin, of_trained, of_uploaded
+):
+    assert is_of(origin, TRAINED) is of_trained
+    assert is_of(origin, UPLOADED) is of_uploaded
+
+
+def test_what_is_said_of_a_checkpoint_that_has_gone_meanwhile_is_of_no_other():
+    """It was uploaded with a score, and a training has just taken its place."""
+    begun = [Begun(None)]
+    said_of = by_hand([TRAINED], begun)
+    assert said_of(2, B) == said_of(3, B) == Origin(1, Source.HAND, B)
+    assert not is_of(said_of(2, B), TRAINED)
+    assert said_of(2, A) == said_of(2) == Origin(1, Source.HAND, A)
+    assert said_of(3) == Origin(1, Source.HAND)
 
 
 # --- one case after the other --------------------------------------------------------
