@@ -140,4 +140,6 @@ def test_what_is_left_is_what_it_says_itself_over_its_rate(training):
     assert (pace.step, pace.max_steps) == (40, 100)
     assert pace.left_s == pytest.approx(60 / pace.steps_per_s)
     training.logs(110)
-    assert run_pace.of(training.folder, NOW, 50).left_s == 0
+    past_its_end = run_pace.of(training.folder, NOW, 50)
+    assert past_its_end.left_s == 0
+    assert past_its_end.steps_per_s == pace.steps_per_s, "the moment is not over"

@@ -180,7 +180,7 @@ def test_gymnasium_is_asked_in_a_process_of_its_own(monkeypatch):
     assert known_environments.ask() == frozenset()
     monkeypatch.setattr(known_environments, "_ARGV", ("/nowhere/python",))
     assert known_environments.ask() == frozenset()
-    slow = (sys.executable, "-c", "import time; time.sleep(60)")
+    slow = (sys.executable, "-uc", "import time; print('X-v0'); time.sleep(30)")
     monkeypatch.setattr(known_environments, "_ARGV", slow)
     monkeypatch.setattr(known_environments, "PATIENCE_S", 0.2)
     assert known_environments.ask() == frozenset()

@@ -43,7 +43,7 @@ class Moments:
         size = _size(self._grows)
         if size > self._bytes and self._begun_at is None:
             self._begun_at = now
-        self._bytes = max(size, self._bytes)
+        self._bytes = size
 
     def _keep(self) -> None:
         """Put it in the place of what was kept before.  It need not survive a crash."""
