@@ -372,3 +372,21 @@ def test_an_experiment_stage_cannot_be_left_without_an_experiment(line):
     assert_problem(refused, 422, "/experiment_id")
     edited = line.done("PATCH", line.path(2), type="deployment", experiment_id=None)
     assert edited["stages"][1]["experiment_id"] is None
+
+
+def test_what_goes_live_is_caused_by_whoever_has_triggered_its_stage(line):
+    (first, _) = line.lay_out("experiment", "deployment", trigger="manual")
+    line.trigger()
+    line.succeed(first)
+    line.trigger(2)
+    line.connect()
+    assert line.statuses() == ["Succeeded", "Succeeded"]
+    log = {event.event_id: event for event in line.world.arena.audit.log()}
+    chain = [next(e for e in log.values() if e.name == "deployment.connected")]
+    while (cause := chain[-1].causation_id) is not None:
+        chain.append(log[cause])
+    assert (chain[-1].name, chain[-1].actor) == (
+        "stage.triggered",
+        line.stage(2)["run"]["triggered_by"]["actor"],
+    )
+    assert len({event.correlation_id for event in chain}) == 1

@@ -45,11 +45,15 @@ class Recording:
             self._registry.release(DeploymentId(row.id))
             return None
 
-    def record(self, row: Row, *commands: object) -> Deployment | None:
-        """Record the commands and serve accordingly; None if they come too late."""
-        return self.change(
-            row, [Change(deployment, row.id, command) for command in commands]
-        )
+    def record(
+        self, row: Row, *commands: object, cause: Recorded | None = None
+    ) -> Deployment | None:
+        """Record the commands and serve accordingly; None if they come too late.
+
+        `cause`: as of `change`.
+        """
+        changes = [Change(deployment, row.id, command) for command in commands]
+        return self.change(row, changes, cause)
 
     def change(
         self, row: Row, changes: Sequence[Change], cause: Recorded | None = None
@@ -67,6 +71,11 @@ class Recording:
         self.follow(row)
         state: Deployment = handled.states[row.id]
         return state
+
+    def last(self, row: Row, kind: type) -> Recorded | None:
+        """Return the last event of a kind that has happened to the deployment."""
+        history = reversed(self._core.store.read(row.id))
+        return next((r for r in history if isinstance(r.event, kind)), None)
 
     def follow(self, row: Row) -> None:
         """Have the registry serve as the log has the deployment now."""

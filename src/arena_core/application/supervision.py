@@ -331,7 +331,7 @@ class Supervisor:
 
     def _start_serving(self, row: Row) -> None:
         claim = deployment.ClaimConnect(self.worker, self._core.clock() + LEASE)
-        claimed = self._recording.record(row, claim)
+        claimed = self._carry_out(row, claim)
         if claimed is None:
             return
         if claimed.attempt > MOST_ATTEMPTS:
@@ -361,14 +361,22 @@ class Supervisor:
             loaded.model.device,
             round(loaded.load_ms, 3),
         )
-        if self._recording.record(row, checked, done) is None:
+        if self._carry_out(row, checked, done) is None:
             self._registry.release(claimed.id)
 
     def _fail(
         self, row: Row, claimed: Deployment, reason: str, *before: object
     ) -> None:
         why = deployment.FailConnect(self.worker, claimed.claims, reason)
-        self._recording.record(row, *before, why)
+        self._carry_out(row, *before, why)
+
+    def _carry_out(self, row: Row, *commands: object) -> Deployment | None:
+        """Record them as caused by the order to connect; None if they come too late.
+
+        That is so for whoever takes the order on after another has died, too.
+        """
+        order = self._recording.last(row, deployment.ConnectRequested)
+        return self._recording.record(row, *commands, cause=order)
 
     def _load(self, deployment_id: DeploymentId, digest: Digest) -> Loaded:
         held = self._registry.loaded(deployment_id, digest)

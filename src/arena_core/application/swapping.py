@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from arena_core.application import parity
 from arena_core.application.handling import Change
 from arena_core.application.loading import Loaded
-from arena_core.application.ports import Presence, Recorded, Row
+from arena_core.application.ports import Presence, Row
 from arena_core.application.recording import Recording
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
@@ -210,10 +210,5 @@ class Swapper:
         changes = [Change(deployment, row.id, command) for command in commands]
         agent_id = row.state.agent_id
         changes += [Change(agent, agent_id, command) for command in of_agent]
-        return self._recording.change(row, changes, self._order(row))
-
-    def _order(self, row: Row) -> Recorded | None:
-        """Return the event that has asked for the swap."""
-        history = reversed(self._core.store.read(row.id))
-        orders = (r for r in history if isinstance(r.event, SwapRequested))
-        return next(orders, None)
+        order = self._recording.last(row, SwapRequested)
+        return self._recording.change(row, changes, order)
