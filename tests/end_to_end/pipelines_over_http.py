@@ -17,6 +17,7 @@ from arena_core.application.handling import Change
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.ports import MetricPoint
 from arena_core.domain import experiment
+from arena_core.domain.experiment import Experiment
 from arena_core.domain.ids import Digest, ExperimentId, WorkerId
 from measuring import of_training
 from unit.scenes import CONTEXT
@@ -187,9 +188,9 @@ class Line:
         )
         return digest
 
-    def _state(self, experiment_id: str) -> experiment.Experiment:
+    def _state(self, experiment_id: str) -> Experiment:
         find = self.world.arena.experiments.session.find
-        state: experiment.Experiment = find(experiment.KIND, UUID(experiment_id)).state
+        state: Experiment = find(experiment.KIND, UUID(experiment_id)).state
         return state
 
     def _claim(self, experiment_id: str) -> tuple[WorkerId, int]:
