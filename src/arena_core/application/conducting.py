@@ -123,10 +123,11 @@ class Conducting:
     def _listen_to_it(self) -> None:
         if self._state.status is Status.PENDING:
             self._record(self._started())
-        self._listen()
+        # Before it is listened to: what cannot be understood must end all the same.
         if self._has_to_end and not self._is_told_to_end:
             self._core.trainer.stop(self._run_id)
             self._is_told_to_end = True
+        self._listen()
 
     def _conclude(self, seen: Sighting) -> None:
         """Record the end, once all has been heard."""
