@@ -380,6 +380,15 @@ def test_a_line_of_resumed_trainings_is_one_course(trained):
     assert trained.shown(training=2) == {1: 10.0, 2: 20.0, 3: 33.0}
 
 
+def test_what_lies_beyond_the_earliest_of_several_resumes_is_hidden(trained):
+    trained.train(resume_step=2)
+    trained.training.write(1, B)
+    trained.end()
+    trained.train(resume_step=1)
+    trained.measure(4, 44.0)
+    assert trained.shown() == {1: 10.0, 4: 44.0}
+
+
 def test_who_comes_late_is_told_as_who_it_was(trained):
     trained.train()
     trained.training.write(2, B)
