@@ -220,6 +220,10 @@ class MetricStoreContract:
         assert list(store.points(EXPERIMENT, FIRST, up_to=2)) == []
         assert [p.value for p in store.points(EXPERIMENT, FIRST, up_to=7)] == [1.0]
         assert [p.value for p in store.points(EXPERIMENT, FIRST, up_to=8)] == [2.0]
+        for up_to, values in ((2, []), (7, [1.0]), (8, [1.0, 2.0])):
+            found = store.at(EXPERIMENT, [(1, 5)], names=["score"], up_to=up_to)
+            assert [each.point.value for each in found] == values
+            assert store.has_any(EXPERIMENT, 1, up_to=up_to) == bool(values)
 
     def test_points_come_by_step_and_then_by_name(self, store):
         batch = [
