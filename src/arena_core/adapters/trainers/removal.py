@@ -46,7 +46,20 @@ def remove_some_below(at: int, *inner: str, unless: Callable[[str], bool]) -> No
 def _remove_names(folder: int, unless: Callable[[str], bool]) -> None:
     for name in os.listdir(folder):
         if not unless(name):
-            remove_from(folder, name)
+            remove_from(folder, _out_of_sight(folder, name))
+
+
+def _out_of_sight(folder: int, name: str) -> str:
+    """Give an entry a name that nobody looks at; return it.
+
+    Whoever dies while it is removed leaves no half of it that is taken for the whole.
+    """
+    hidden = f".{token_hex(8)}"
+    try:
+        os.rename(name, hidden, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        return name
+    return hidden
 
 
 def remove_from(at: int, name: str) -> None:
