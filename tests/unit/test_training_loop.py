@@ -423,6 +423,19 @@ def test_what_cannot_be_started_now_is_tried_again_after_growing_pauses(
     assert worker.trainings.set_aside == {}
 
 
+def test_what_is_stopped_before_it_has_begun_can_be_begun_by_nobody_any_more(training):
+    worker = training.runs(nothing).worker()
+    made = training.asked(worker)
+    with_trainer(worker, Full(training.world.trainer))
+    worker.train()
+    late = order_of(worker.use.session.find(experiment.KIND, made.id).state)
+    worker.use.training.stop(made.id)
+    training.world.wait(SECOND)
+    assert until_ended(training, worker, made).status is Status.STOPPED
+    training.world.trainer.start(late, lambda _: None)
+    assert "start" not in training.effects(), "whoever was slow comes too late"
+
+
 def test_a_defect_in_one_training_does_not_stop_the_others(training, caplog):
     worker = training.runs(nothing).worker()
     broken, fine = training.asked(worker), training.asked(worker)
@@ -770,6 +783,28 @@ def test_who_begins_tidies_up_what_others_have_left(training):
     before = training.effects().count("tidy")
     training.worker().train()
     assert training.effects().count("tidy") == before + 1
+
+
+def test_who_resumes_is_given_what_was_kept_beside_the_checkpoint(training):
+    found = []
+
+    def script(run):
+        state = None if run.resume is None else run.resume.state
+        found.append(state and (state / "said").read_text())
+        run.checkpoint(
+            run.first_step + 10,
+            training.bundle(),
+            state=lambda place: (place / "said").write_text(f"{run.first_step}"),
+        )
+        yield
+
+    worker = training.runs(script).worker()
+    made = training.asked(worker)
+    until_ended(training, worker, made)
+    for _ in range(2):
+        worker.use.training.resume(made.id)
+        until_ended(training, worker, made)
+    assert found == [None, "0", "10"]
 
 
 def test_of_an_experiment_the_state_beside_its_last_checkpoint_stays(training):
