@@ -97,7 +97,7 @@ def test_rule_07_what_is_running_stops_when_it_has_acknowledged(scene, project):
 
 def test_rule_07_what_does_not_train_cannot_be_stopped(scene):
     draft = scene.experiment(scores={})
-    with pytest.raises(IllegalTransition, match="request stop is not possible"):
+    with pytest.raises(IllegalTransition, match="^To stop is not possible"):
         scene.use.training.stop(draft.id)
 
 
@@ -351,7 +351,8 @@ def test_a_copy_is_a_draft_with_the_same_set_up_and_nothing_that_was_trained(sce
 def test_how_far_a_training_got_is_told(scene):
     told = ended(scene).training
     assert (told.number, told.step, told.seed) == (1, 20, 5)
-    assert (told.started_at, told.left_s, told.stage_id) == (None, None, None)
+    assert (told.steps_per_s, told.left_s, told.stage_id) == (None, None, None)
+    assert told.requested_by.at <= told.started_at <= told.ended_at
     assert scene.experiment().training is None
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from arena_core.application import decoding
+from arena_core.application.choices import choices
 from arena_core.application.filenames import shown
 from arena_core.domain.errors import Rejected
 
@@ -55,10 +56,10 @@ def convert(obj: object, form: type[T], *, at: str = "") -> T:
         what, where = problem.group("what", "where") if problem else ("", None)
         inside = re.sub(r"\[(.*?)\]", r" \1", where or "").strip()
         path = shown(".".join(filter(None, (at, inside))))
-        raise Rejected(
-            f"The {path or 'top level'} is wrong: {_readable(what)}.",
-            field=path or None,
-        ) from error
+        told = f"The {path or 'top level'} is wrong: {_readable(what)}."
+        if what.startswith("Invalid enum value"):
+            told += f" Use one of {', '.join(choices(form, where or ''))}."
+        raise Rejected(told, field=path or None) from error
 
 
 def _readable(problem: str) -> str:

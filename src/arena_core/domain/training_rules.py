@@ -255,10 +255,20 @@ def _not_now(state: Trainee, command: Command, remedy: str) -> IllegalTransition
     return not_now(command, state.status, remedy)
 
 
+_AS_USERS_SAY = {
+    "RequestTraining": "train",
+    "RequireResumable": "resume",
+    "RequestStop": "stop",
+    "DeleteExperiment": "delete",
+}
+"""What asks for them; others are said by whoever trains."""
+
+
 def not_now(command: object, status: Status, remedy: str) -> IllegalTransition:
     """Return the refusal of what is not possible while the experiment is so."""
     name = type(command).__name__
-    words = "".join(f" {c.lower()}" if c.isupper() else c for c in name)
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+    said = _AS_USERS_SAY.get(name, words)
     return IllegalTransition(
-        f"To{words} is not possible while the experiment is {status.value}: {remedy}."
+        f"To {said} is not possible while the experiment is {status.value}: {remedy}."
     )

@@ -13,12 +13,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from attrs import define
-from msgspec import inspect
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from arena_core.application import strict_json
+from arena_core.application.choices import choices
 from arena_core.application.decoding import convert
 from arena_core.domain.errors import (
     Rejected,
@@ -277,11 +277,11 @@ def _converted(given: object, kind: type[S], *, strict: bool) -> S:
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at ")
         field = _field(text, where)
-        known = _choices(inspect.type_info(kind), field.split("."))
-        raise Rejected(_sentence(text, field, known), field=field) from error
+        told = _sentence(text, field, choices(kind, field))
+        raise Rejected(told, field=field) from error
 
 
-def _sentence(text: str, field: str, known: Sequence[object]) -> str:
+def _sentence(text: str, field: str, known: Sequence[str]) -> str:
     """Return what msgspec complains of as a sentence with its remedy."""
     named = shown(_named(text))
     if text.startswith("Object contains unknown field"):
@@ -292,25 +292,8 @@ def _sentence(text: str, field: str, known: Sequence[object]) -> str:
     if text == "Invalid UUID":
         return f"The {where} is no id: give a UUID."
     if text.startswith("Invalid enum value") and known:
-        allowed = ", ".join(map(str, known))
-        return f"The {where} is wrong: {_plain(text)}: use one of {allowed}."
+        return f"The {where} is wrong: {_plain(text)}: use one of {', '.join(known)}."
     return f"The {where} is wrong: {_plain(text)}."
-
-
-def _choices(info: inspect.Type, path: Sequence[str]) -> list[object]:
-    """Return the values that a field can have, if they are listed in its type."""
-    match info:
-        case inspect.UnionType(types=types):
-            return [known for one in types for known in _choices(one, path)]
-        case inspect.StructType(fields=fields) if path:
-            named = (field for field in fields if field.encode_name == path[0])
-            return [known for one in named for known in _choices(one.type, path[1:])]
-        case inspect.EnumType(cls=cls) if not path:
-            return [member.value for member in cls]
-        case inspect.LiteralType(values=values) if not path:
-            return list(values)
-        case _:
-            return []
 
 
 def _field(text: str, where: str) -> str:
