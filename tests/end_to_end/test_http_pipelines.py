@@ -16,7 +16,8 @@ STAGE = {
     "time_limit_s", "status", "stale", "stale_because", "run",
 }  # fmt: skip
 RUN = {
-    "id", "number", "cause", "attempt", "triggered_at", "started_at", "ended_at",
+    "id", "number", "status", "cause", "attempt", "triggered_at", "triggered_by",
+    "approved_by", "rejected_by", "stopped_by", "started_at", "ended_at",
     "retry_at", "consumed", "produced", "agent_id", "training_run_id", "condition_met",
     "finding", "awaits_approval", "to_approve", "reason",
 }  # fmt: skip
@@ -99,7 +100,10 @@ def test_the_past_of_a_pipeline_is_shown_as_it_was(line):
     params = {"as_of": at}
     assert line.client.get(line.at, params=params).json() == before
     runs = line.client.get(line.at + line.path(1, "runs"), params=params).json()
-    assert runs["items"] == [before["stages"][0]["run"]]
+    (listed,) = runs["items"]
+    (attempt,) = listed.pop("attempts")
+    assert listed == before["stages"][0]["run"]
+    assert (attempt["number"], attempt["ended_at"]) == (1, None)
     refused = line.client.post(
         line.at + line.path(1, "trigger"), params=params, json={}
     )
@@ -323,7 +327,12 @@ def test_what_is_rejected_is_stopped_and_says_so(line):
     line.succeed(first)
     assert line.order(2, "reject", reason="too slow").status_code == 200
     assert line.statuses() == ["Succeeded", "Stopped"]
-    assert "not approved" in line.stage(2)["run"]["reason"]
+    run = line.stage(2)["run"]
+    assert "not approved" in run["reason"]
+    assert run["rejected_by"]["reason"] == "too slow"
+    assert run["rejected_by"]["actor"].startswith("user:")
+    assert run["triggered_by"]["actor"] == "system:runner"
+    assert (run["status"], run["approved_by"]) == ("Stopped", None)
 
 
 def test_a_condition_that_is_not_met_shows_what_it_saw(line):
@@ -385,8 +394,9 @@ def test_what_goes_live_is_caused_by_whoever_has_triggered_its_stage(line):
     chain = [next(e for e in log.values() if e.name == "deployment.connected")]
     while (cause := chain[-1].causation_id) is not None:
         chain.append(log[cause])
-    assert (chain[-1].name, chain[-1].actor) == (
-        "stage.triggered",
-        line.stage(2)["run"]["triggered_by"]["actor"],
-    )
+    *_, asked = (e for e in log.values() if e.name == "stage.triggered")
+    by = line.stage(2)["run"]["triggered_by"]["actor"]
+    # What triggers it also records what it takes: both are of one command.
+    assert (chain[-1].actor, chain[-1].correlation_id) == (by, asked.correlation_id)
+    assert chain[-1].position - asked.position == 1
     assert len({event.correlation_id for event in chain}) == 1
