@@ -150,7 +150,7 @@ def test_an_experiment_is_drafted_configured_and_deleted(client):
         client,
         project["id"],
         source={"kind": "gym", "name": "CartPole-v1"},
-        config={"lr": 0.1, "layers": [1, 2]},
+        config={"n_envs": 2, "hyperparameters": {"gamma": 0.5}},
     )
     assert made.status_code == 201
     experiment = made.json()
@@ -160,7 +160,7 @@ def test_an_experiment_is_drafted_configured_and_deleted(client):
     assert experiment["family"] == "rl"
     assert experiment["status"] == "Draft"
     assert experiment["source"] == {"kind": "gym", "name": "CartPole-v1"}
-    assert experiment["config"] == {"lr": 0.1, "layers": [1, 2]}
+    assert experiment["config"] == {"n_envs": 2, "hyperparameters": {"gamma": 0.5}}
     changed = client.patch(where, json={"name": "f", "algorithm": "GRPO"}).json()
     assert changed == {**experiment, "name": "f", "algorithm": "GRPO", "family": "llm"}
     assert client.get(where).json() == changed

@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 
 from arena_core.application.ending import Ending
+from arena_core.application.handling import Change
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.starting import start
 from arena_core.application.streams import Streams
@@ -17,6 +18,7 @@ from arena_core.domain.ids import training_of
 from arena_core.domain.stage_settings import Condition, Retries
 from arena_core.domain.values import system
 from unit.pipelines_at_work import COMMAND, Works
+from unit.scenes import CONTEXT
 
 import bundles
 
@@ -773,18 +775,26 @@ def test_the_next_stage_never_takes_what_is_deleted_while_a_stage_ends(
 
 
 def test_an_experiment_that_cannot_be_trained_fails_its_stage_at_once(works):
-    first = works.train(of=works.experiment(source=None), retries=TWICE)
-    del first
+    first = works.train(approval=True, retries=TWICE)
     works.trigger()
+    # As it may stand in a log, and cannot be said any more.
+    gone = experiment.ConfigureExperiment(recipe="gone")
+    change = Change(experiment, first, gone)
+    works.use.session.core.handler.handle(CONTEXT, change)
+    works.use.pipelines.approve(works.pipeline, works.stage(1).id)
+    works.go_on()
     assert works.statuses() == ["Failed"]
-    assert "source" in works.run(1).reason
+    assert "recipe gone is not known" in works.run(1).reason
 
 
 def test_a_draft_that_was_configured_otherwise_cannot_use_what_was_taken(works):
+    """As it could be while that was not refused: such logs are read for ever."""
     first, second = works.train(), works.train(approval=True)
     works.trigger()
     works.succeed(first)
-    works.use.experiments.edit(second, algorithm="DQN")
+    configure = experiment.ConfigureExperiment(algorithm="DQN")
+    change = Change(experiment, second, configure)
+    works.use.session.core.handler.handle(CONTEXT, change)
     works.use.pipelines.approve(works.pipeline, works.stage(2).id)
     works.go_on()
     assert works.statuses() == ["Succeeded", "Failed"]
