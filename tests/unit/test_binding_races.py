@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arena_core.application.handling import Change
 from arena_core.application.session import Session
 from arena_core.domain import experiment, pipeline
-from arena_core.domain.errors import ArenaError, Conflict
+from arena_core.domain.errors import ArenaError, Conflict, Rejected
 from arena_core.domain.ids import ExperimentId, StageId
 from arena_core.domain.lineage import trains
 from arena_core.domain.stage_settings import Settings, StageType
@@ -99,6 +99,39 @@ def test_what_is_bound_meanwhile_is_trained_by_its_stage(chain):
         chain.use.training.train(wanted)
     assert chain.stage(1).run.cause.value == "train"
     assert chain.use.session.find(experiment.KIND, wanted).state.training is None
+
+
+def test_what_is_configured_meanwhile_is_bound_as_it_is_then(chain):
+    chain.insert()
+    wanted = chain.experiment()
+    configuring = once(chain.use.experiments.edit, wanted, algorithm="DQN")
+    with happening(configuring), pytest.raises(Rejected, match="DQN cannot use"):
+        chain.insert(wanted)
+    assert len(chain.view.stages) == 1
+
+
+def test_what_is_bound_meanwhile_is_not_configured_so_that_it_fits_no_more(chain):
+    chain.insert()
+    wanted = chain.experiment()
+    binding = once(lambda: chain.insert(wanted))
+    with happening(binding), pytest.raises(Rejected, match="DQN cannot use"):
+        chain.use.experiments.edit(wanted, algorithm="DQN")
+    assert chain.stage(2).experiment_id == wanted
+
+
+def test_what_is_taken_off_its_stage_meanwhile_is_configured_at_will(chain):
+    wanted = chain.insert().experiment_id
+    with happening(once(lambda: chain.remove(1))):
+        chain.use.experiments.edit(wanted, algorithm="DQN")
+    assert chain.use.experiments.get(wanted).algorithm == "DQN"
+    assert not chain.view.stages
+
+
+def test_what_follows_what_is_configured_meanwhile_has_to_fit_it(chain):
+    first = chain.insert().experiment_id
+    configuring = once(chain.use.experiments.edit, first, algorithm="DQN")
+    with happening(configuring), pytest.raises(Rejected, match="checkpoint of DQN"):
+        chain.insert()
 
 
 def test_what_is_bound_meanwhile_is_not_deleted(chain):

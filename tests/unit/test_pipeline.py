@@ -197,6 +197,48 @@ def test_settings_with_which_it_could_not_be_run_are_refused(settings, error, ma
     spec.given().when(duplicate).then_raises(error, match)
 
 
+JUDGED = Condition(min_fitness=1.0)
+SAVED = SavedAgent(AgentId(UUID(int=6)), PPO)
+
+
+def test_a_stage_that_begins_from_scratch_has_nothing_to_judge():
+    first = training(1, condition=JUDGED)
+    later = StageInserted(B, 2, training(2, condition=JUDGED))
+    for history, command in [
+        ((CREATED,), InsertStage(A, first)),
+        ((CREATED, ONE), EditStage(A, first)),
+        ((CREATED, ONE), InsertStage(B, training(2, condition=JUDGED), 1)),
+        ((CREATED, ONE, later), MoveStage(B, 1)),
+        ((CREATED, ONE, later), RemoveStage(A)),
+    ]:
+        spec.given(*history).when(command).then_raises(Rejected, "begins from scratch")
+    copy = CreateDuplicate(OTHER, ID, PROJECT, "copy", "", (Planned(A, first),))
+    spec.given().when(copy).then_raises(Rejected, "name a saved agent as its start")
+
+
+@pytest.mark.parametrize(
+    ("history", "insert"),
+    [
+        ((CREATED,), InsertStage(A, training(1, condition=JUDGED, start=SAVED), 1)),
+        ((CREATED, ONE), InsertStage(B, training(2, condition=JUDGED), 2)),
+    ],
+    ids=["that of an agent", "that of the stage before"],
+)
+def test_a_checkpoint_that_a_stage_begins_with_is_judged(history, insert):
+    inserted = StageInserted(insert.stage_id, insert.position, insert.settings)
+    spec.given(*history).when(insert).then(inserted)
+
+
+def test_a_first_stage_that_judges_nothing_as_old_logs_have_it_can_be_mended():
+    old = StageInserted(A, 1, training(1, condition=JUDGED))
+    mended = training(1)
+    spec.given(CREATED, old).when(EditStage(A, mended)).then(StageEdited(A, mended))
+    spec.given(CREATED, old).when(RenamePipeline("new")).then(PipelineRenamed("new"))
+    spec.given(CREATED, old).when(InsertStage(B, training(2))).then_raises(
+        Rejected, "Stage 1 begins from scratch"
+    )
+
+
 def test_a_deployment_may_be_better_than_what_it_has_live():
     asked = but(DEPLOYMENT, condition=Condition(better_than_live=True))
     spec.given(CREATED, ONE).when(InsertStage(B, asked)).then(

@@ -405,6 +405,21 @@ def test_a_run_that_yields_the_old_one_again_makes_fresh_what_was_stale(chain):
     assert not chain.stage(2).stale
 
 
+def test_rule_78_the_same_checkpoint_at_another_step_makes_nothing_stale(chain):
+    ran(chain, "a", "b")
+    chain.trigger(1)
+    chain.start(1)
+    chain.write(1, 20, "a")
+    chain.end(1, {"a": 1.0})
+    assert not chain.stage(2).stale
+
+
+def test_rule_78_the_same_checkpoint_of_another_stage_makes_nothing_stale(chain):
+    ran(chain, "a", "a", "b")
+    chain.remove(2)
+    assert not chain.stage(2).stale
+
+
 def test_what_is_behind_a_stale_stage_is_not_stale_by_that(chain):
     ran(chain, "a", "b", "c")
     chain.run(1, "d")

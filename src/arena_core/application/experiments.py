@@ -9,6 +9,7 @@ import msgspec
 from attrs import frozen
 
 from arena_core.application import metric_points
+from arena_core.application.configuring import configuration
 from arena_core.application.contents import Contents, contents
 from arena_core.application.handling import Change
 from arena_core.application.keeping import keep, points
@@ -158,8 +159,10 @@ class Experiments:
         recipe: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> ExperimentView:
-        """Rename, or configure while it is a Draft; None leaves as it is."""
-        state = self.session.find(experiment.KIND, experiment_id).state
+        """Rename, or configure while it is a Draft; None leaves as it is.
+
+        Raises `Rejected` where the pipeline that it is bound in could not be run then.
+        """
         configure = experiment.ConfigureExperiment(
             algorithm,
             None if family is None else one_of(Family, family, field="family"),
@@ -168,15 +171,21 @@ class Experiments:
             recipe,
             None if config is None else _text(config),
         )
-        asked = experiment.configured(state.setup, configure)
-        if asked != state.setup:
-            # First of all, whether it may be changed at all.
-            experiment.decide(configure, state, self.session.core.clock())
-            check_draft(self.session, asked)
-        commands: list[object] = [configure]
-        if name is not None:
-            commands.append(experiment.RenameExperiment(name))
-        self.session.execute(*(Change(experiment, experiment_id, c) for c in commands))
+
+        def changes() -> Sequence[Change]:
+            state = self.session.find(experiment.KIND, experiment_id).state
+            asked = experiment.configured(state.setup, configure)
+            if asked != state.setup:
+                # First of all, whether it may be changed at all.
+                experiment.decide(configure, state, self.session.core.clock())
+                check_draft(self.session, asked)
+            changes = [*configuration(self.session, state, configure)]
+            if name is not None:
+                rename = experiment.RenameExperiment(name)
+                changes.append(Change(experiment, experiment_id, rename))
+            return changes
+
+        self.session.execute_anew(changes)
         return self.get(experiment_id)
 
     def delete(self, experiment_id: UUID) -> None:

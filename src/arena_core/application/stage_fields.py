@@ -189,7 +189,8 @@ def _bind(
         return Read(copy, changes)
     if needs_duplicate(place.session, row):
         raise Conflict(experiment.NOT_TO_BE_BOUND)
-    return Read(bound, (Change(experiment, state.id, bind),))
+    as_seen = replace(bind, setup=state.setup)
+    return Read(bound, (Change(experiment, state.id, as_seen),))
 
 
 def _releasing(place: Place, before: Settings, found: Read) -> Read:

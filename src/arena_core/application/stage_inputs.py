@@ -14,16 +14,15 @@ from arena_core.domain.agent import Agent
 from arena_core.domain.errors import Conflict
 from arena_core.domain.experiment import Experiment
 from arena_core.domain.ids import AgentId, Digest, ExperimentId, StageId
-from arena_core.domain.lineage import beginning, is_there, trains
+from arena_core.domain.lineage import beginning, is_beginning, is_there, trains
 from arena_core.domain.pipeline import Pipeline
 from arena_core.domain.stage import Stage
 from arena_core.domain.stage_order import Planned, check_link, check_start
-from arena_core.domain.stage_run import AT_WORK, Consumed, Product, Yields
+from arena_core.domain.stage_run import AT_WORK, Consumed, Product, Run, Yields
 from arena_core.domain.stage_settings import (
     Settings,
     StageType,
     Trains,
-    link,
 )
 
 
@@ -86,7 +85,19 @@ class Input:
     """What has trained that."""
     own: Trains | None
     """What the stage trains; None: nothing, it is a Deployment."""
-    fingerprint: Digest
+    settings: Settings
+
+    @property
+    def digest(self) -> Digest | None:
+        return None if self.consumed is None else self.consumed.product.digest
+
+    @property
+    def fingerprint(self) -> Digest:
+        return beginning(self.settings, self.digest)
+
+    def is_that_of(self, run: Run) -> bool:
+        """Say whether the run has begun with just that."""
+        return is_beginning(run.fingerprint, self.settings, self.digest)
 
 
 def input_of(sight: Sight, state: Pipeline, planned: Planned) -> Input:
@@ -94,10 +105,7 @@ def input_of(sight: Sight, state: Pipeline, planned: Planned) -> Input:
     settings = planned.settings
     consumed = _offered(sight, state, planned)
     before = _before(sight, settings, consumed)
-    own = _own(sight, settings)
-    role = None if before is None or own is None else link(before, own)
-    digest = None if consumed is None else consumed.product.digest
-    return Input(consumed, before, own, beginning(settings, role, digest))
+    return Input(consumed, before, _own(sight, settings), settings)
 
 
 def check_input(sight: Sight, state: Pipeline, planned: Planned, found: Input) -> None:

@@ -26,7 +26,7 @@ def stale_causes(
     if executions is None:
         return []
     found = input_of(sight, state, planned)
-    if found.fingerprint == executions.run.fingerprint:
+    if found.is_that_of(executions.run):
         return []
     unseen = Unseen(session, taken_at(session, planned.id))
     return _Stale(sight, unseen, state, planned, executions.run, found).causes()

@@ -160,13 +160,13 @@ class _Asked:
         """
         settings = self.bound.planned.settings
         if run is None or run.settings.experiment_id != settings.experiment_id:
-            return Inputs(beginning(settings, None, None), None, ordered)
+            return Inputs(beginning(settings, None), None, ordered)
         return Inputs(run.fingerprint, run.consumed, ordered)
 
     def _retried(self, run: Run, found: Input) -> Ordered:
         """Return what was asked for before, going on from what that has left."""
         settings = self.bound.planned.settings
-        if settings.experiment_id is None or run.fingerprint != found.fingerprint:
+        if settings.experiment_id is None or not found.is_that_of(run):
             return replace(run.ordered, resume_step=None)
         state = self.sight.experiment(settings.experiment_id)
         written = () if state is None else state.checkpoints

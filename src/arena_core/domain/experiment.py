@@ -168,6 +168,8 @@ def _bind(state: Experiment, command: BindExperiment) -> Sequence[Event]:
         return []
     if state.has_begun or state.bound_to is not None:
         raise Conflict(NOT_TO_BE_BOUND)
+    if command.setup not in (None, state.setup):
+        raise Overtaken("It was configured otherwise meanwhile: look at it again.")
     return [ExperimentBound(command.stage_id)]
 
 

@@ -64,6 +64,8 @@ class BindExperiment:
     """
 
     stage_id: StageId
+    setup: Setup | None = None
+    """As it was decided on; None: whatever it is."""
 
 
 @frozen

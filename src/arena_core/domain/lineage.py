@@ -13,6 +13,7 @@ from arena_core.domain.stage_run import Product, Run
 from arena_core.domain.stage_settings import Link, Settings, StageType, Trains
 
 _LENGTH_BYTES = 8
+_ROLES = ("", *(link.value for link in Link))
 
 
 def fingerprint(*parts: str) -> Digest:
@@ -28,17 +29,29 @@ def fingerprint(*parts: str) -> Digest:
     return Digest(digest.hexdigest())
 
 
-def beginning(settings: Settings, role: Link | None, digest: Digest | None) -> Digest:
+def beginning(settings: Settings, digest: Digest | None) -> Digest:
     """Return the fingerprint of a run that begins with the checkpoint `digest`.
 
-    `role`: what its training does with that.  What else decides about what the run
-    makes is the set-up of its experiment, which cannot change once it has run.
+    What else decides about what the run makes is the set-up of its experiment, which
+    cannot change once it has run: that is no part of it.
     """
+    return _beginning(settings, "", digest)
+
+
+def is_beginning(known: Digest, settings: Settings, digest: Digest | None) -> bool:
+    """Say whether `known`, which may be of any age, is the fingerprint of that.
+
+    Those of before also say what the training does with the checkpoint.
+    """
+    return known in (_beginning(settings, role, digest) for role in _ROLES)
+
+
+def _beginning(settings: Settings, role: str, digest: Digest | None) -> Digest:
     bound = settings.experiment_id
     return fingerprint(
         settings.type.value,
         "" if settings.type is StageType.DEPLOYMENT or bound is None else str(bound),
-        "" if role is None else role.value,
+        role,
         "" if digest is None else digest,
     )
 

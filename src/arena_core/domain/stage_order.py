@@ -117,6 +117,13 @@ def _check_experiment(
             "better than: leave better_than_live to a Deployment stage.",
             field="condition.better_than_live",
         )
+    if before is None and settings.start is None and settings.condition is not None:
+        raise Rejected(
+            f"Stage {position} begins from scratch, so there is nothing to judge: "
+            "leave the condition out, name a saved agent as its start, or set the "
+            "condition for the stage behind.",
+            field="condition",
+        )
     if before is None or before.settings.trains is None:
         check_start(settings.start, trains)
     else:
