@@ -329,3 +329,38 @@ def test_a_log_is_followed_to_its_end(typed):
         "made step 10",
         "made step 20",
     ]
+
+
+def test_who_waits_no_longer_than_they_say_ends_with_a_status_of_its_own(typed):
+    typed.draft("one")
+    typed.hold.touch()
+    waited = typed.run(
+        "experiment", "train", "one", "--wait", "--timeout", 1, status=124
+    )
+    assert "The time is over. The training goes on." in waited.stderr
+    typed.said("experiment", "resume", "one", "--timeout", 1, status=2)
+    typed.hold.unlink()
+    typed.run("experiment", "watch", "one", "--serve", "--timeout", 60)
+
+
+def test_the_log_of_another_training_is_named_by_its_number(typed):
+    typed.draft("one")
+    typed.run("experiment", "train", "one", "--wait")
+    assert "begins at 0" in typed.said("experiment", "log", "one", "--training", 1)
+    typed.run("experiment", "train", "one", "--wait")
+    told = typed.said("experiment", "log", "one", "--training", 1, status=1)
+    assert "Nothing that training 1 has printed is kept" in told
+    typed.said("experiment", "log", "one", "--training", 1, "--follow", status=2)
+
+
+def test_the_list_tells_the_project_and_when_a_training_ended(typed):
+    typed.draft("one")
+    typed.run("experiment", "train", "one", "--wait")
+    head, row = typed.said("experiment", "list").splitlines()
+    assert head.split()[:2] == ["NAME", "PROJECT"]
+    assert row.split()[:2] == ["one", "lab"]
+    shown = typed.said("experiment", "show", "one")
+    ended = re.search(r"ended +(\S+ \S+Z)", shown).group(1)
+    assert ended in row
+    assert re.search(r"asked for +\S+ \S+Z by operator:\S+", shown)
+    assert "RECORDED" in shown
