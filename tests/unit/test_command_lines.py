@@ -39,6 +39,8 @@ def test_what_is_relative_to_nothing_is_refused_with_the_remedy(argv, place):
         ["sh", "-c", "train.sh"],
         ["perl", "-e", "a.pl"],
         ["echo", "me"],
+        ["python"],
+        ["python", "-u"],
         ["mytool", "train.py"],
         ["python", "-W", "error", "train.py"],
         ["train", "--fast"],
