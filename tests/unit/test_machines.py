@@ -20,6 +20,7 @@ from arena_core.domain import (
     parity,
     project,
     swap,
+    swap_commands,
 )
 from arena_core.domain.errors import Conflict, IllegalTransition, NotFound
 from unit.life import (
@@ -351,7 +352,7 @@ class DeploymentLife(TimedLife):
     def commands(self):
         return [
             attrs.evolve(command, lease_until=self.now + LEASE)
-            if isinstance(command, deployment.ClaimConnect | swap.ClaimSwap)
+            if isinstance(command, deployment.ClaimConnect | swap_commands.ClaimSwap)
             else command
             for command in super().commands()
         ]
@@ -381,7 +382,7 @@ class DeploymentLife(TimedLife):
 
     @rule(
         worker=workers,
-        command=st.sampled_from(every(swap.RequestSwap)),
+        command=st.sampled_from(every(swap_commands.RequestSwap)),
         ending=st.sampled_from(("swaps", "fails", "dies")),
     )
     @precondition(lambda self: self.server is not None)
@@ -390,18 +391,18 @@ class DeploymentLife(TimedLife):
         self.obey(command)
         if self.order is None or self.until is not None or self.swapper is not None:
             return
-        self.obey(swap.ClaimSwap(worker, self.now + LEASE))
+        self.obey(swap_commands.ClaimSwap(worker, self.now + LEASE))
         claim = self.state.claims
         passed = parity.Parity(parity.Verdict.PASSED)
         self.obey(deployment.RecordParity(worker, claim, passed))
         match ending:
             case "swaps":
-                self.obey(swap.ConfirmSwap(worker, claim, "onnx", "cpu", 1.0))
+                self.obey(swap_commands.ConfirmSwap(worker, claim, "onnx", "cpu", 1.0))
             case "fails":
-                self.obey(swap.FailSwap(worker, claim, "out of memory"))
+                self.obey(swap_commands.FailSwap(worker, claim, "out of memory"))
                 assert self.order is None
             case "dies":
-                self.obey(swap.LoseSwap(worker, "it died"))
+                self.obey(swap_commands.LoseSwap(worker, "it died"))
                 assert self.swapper is None
         assert self.state.status is deployment.Status.DEPLOYED
 
@@ -411,10 +412,10 @@ class DeploymentLife(TimedLife):
         """Let the lease run out and another take over, then let the first go on."""
         self.now = max(self.now, self.swap_lease_until)
         stale = self.state.claims
-        self.obey(swap.ClaimSwap(heir, self.now + LEASE))
+        self.obey(swap_commands.ClaimSwap(heir, self.now + LEASE))
         for late in (
-            swap.ConfirmSwap(zombie, stale, "onnx", "cpu", 1.0),
-            swap.FailSwap(zombie, stale, "late"),
+            swap_commands.ConfirmSwap(zombie, stale, "onnx", "cpu", 1.0),
+            swap_commands.FailSwap(zombie, stale, "late"),
         ):
             with pytest.raises(IllegalTransition):
                 deployment.decide(late, self.state, self.now)
@@ -425,10 +426,12 @@ class DeploymentLife(TimedLife):
         figures = guards.Figures()
         if ending == "reverts":
             limit = guards.Limit.ERROR_RATE
-            self.obey(swap.RevertSwap(self.server, self.order.digest, limit, figures))
+            self.obey(
+                swap_commands.RevertSwap(self.server, self.order.digest, limit, figures)
+            )
         else:
             self.now = max(self.now, self.until)
-            self.obey(swap.EndBaking(self.server, figures))
+            self.obey(swap_commands.EndBaking(self.server, figures))
             assert self.order is None
 
     @rule(zombie=workers, heir=workers)
