@@ -1,10 +1,11 @@
 """Pipelines that processes run which die, and what is trained for them."""
 
+from typing import Self
 from uuid import UUID
 
 from attrs import frozen
 
-from arena_core import gym
+from arena_core import Source, gym
 from arena_core.application.pipeline_views import StageView
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.stage_run import Status
@@ -12,24 +13,26 @@ from arena_core.domain.stage_settings import Condition, Retries
 
 import bundles
 
+CARTPOLE = gym("CartPole-v1")
+
 
 def teach(run):
     """Train a teacher at once, and a student only at the second attempt."""
     yield
     role = run.config["argv"][0]
     if role == "teacher":
-        _write(run, 10, 1.0)
+        write(run, 10, 1.0)
         yield
-        _write(run, 20, 0.5)
+        write(run, 20, 0.5)
         return
     if run.resume is None:
-        _write(run, 10, 2.0)
+        write(run, 10, 2.0)
         yield
         raise SystemExit(1)
-    _write(run, 20, 3.0)
+    write(run, 20, 3.0)
 
 
-def _write(run, step, fitness):
+def write(run, step, fitness):
     role = run.config["argv"][0]
     bundle = run.folder / "made"
     seed = step if role == "teacher" else 100 + step
@@ -49,28 +52,38 @@ class Line:
 
     @classmethod
     def lay(cls, use: UseCases) -> "Line":
-        project = use.projects.create("lab", kind="advanced").id
-        pipeline = use.pipelines.create(project, name="line").id
-        line = cls(project, pipeline)
-        line._insert(use, "teacher", auto_add="best")
-        line._insert(
+        line = cls.begin(use)
+        line.insert(use, "teacher", auto_add="best")
+        line.insert(
             use,
             "student",
             trigger="auto",
             condition=Condition(min_fitness=0.5),
             retries=Retries(1, 2),
         )
-        use.pipelines.insert_stage(
-            pipeline, type="deployment", trigger="auto", approval=True
-        )
+        line.deploy(use, trigger="auto", approval=True)
         return line
 
-    def _insert(self, use: UseCases, role: str, **said) -> None:
+    @classmethod
+    def begin(cls, use: UseCases, **said) -> Self:
+        project = use.projects.create("lab", kind="advanced").id
+        return cls(project, use.pipelines.create(project, name="line").id, **said)
+
+    def insert(
+        self,
+        use: UseCases,
+        role: str,
+        *,
+        algorithm: str = "PPO",
+        source: Source = CARTPOLE,
+        **said,
+    ) -> None:
+        """Insert an Experiment stage; what it trains is told its role."""
         made = use.experiments.create(
             self.project,
             name=role,
-            algorithm="PPO",
-            source=gym("CartPole-v1"),
+            algorithm=algorithm,
+            source=source,
             recipe="command",
             config={"argv": [role]},
         )
@@ -78,10 +91,17 @@ class Line:
             self.pipeline, type="experiment", experiment_id=made.id, **said
         )
 
+    def deploy(self, use: UseCases, **said) -> None:
+        use.pipelines.insert_stage(self.pipeline, type="deployment", **said)
+
+    def is_served(self, use: UseCases) -> bool:  # noqa: ARG002 -- of most at any time
+        """Say whether agents are connected now."""
+        return True
+
     def attend(self, use: UseCases) -> None:
         """Trigger the first stage if nobody has, and approve of what is asked."""
         first, *rest = use.pipelines.get(self.pipeline).stages
-        if _number(first) < self.runs:
+        if number_of(first) < self.runs:
             use.pipelines.trigger(self.pipeline, first.id)
         for stage in rest:
             if stage.run is not None and stage.run.awaits_approval:
@@ -92,13 +112,13 @@ class Line:
         return all(_has_ended(stage, self.runs) for stage in stages)
 
 
-def _number(stage: StageView) -> int:
+def number_of(stage: StageView) -> int:
     return 0 if stage.run is None else stage.run.number
 
 
 def _has_ended(stage: StageView, runs: int) -> bool:
     ended = stage.run is not None and stage.run.ended_at is not None
-    return ended and _number(stage) == runs
+    return ended and number_of(stage) == runs
 
 
 class Short(Line):
@@ -106,23 +126,22 @@ class Short(Line):
 
     @classmethod
     def lay(cls, use: UseCases) -> "Short":
-        project = use.projects.create("lab", kind="advanced").id
-        line = cls(project, use.pipelines.create(project, name="line").id)
-        line._insert(use, "teacher")
-        use.pipelines.insert_stage(line.pipeline, type="deployment", trigger="auto")
+        line = cls.begin(use)
+        line.insert(use, "teacher")
+        line.deploy(use, trigger="auto")
         return line
 
 
 def teach_better(run):
     """Train the teacher once more: what it has learned is something else."""
     yield
-    _write(run, 30, 2.0)
+    write(run, 30, 2.0)
 
 
 def teach_for_ever(run):
     """Write one checkpoint, and go on until somebody ends it."""
     yield
-    _write(run, 10 if run.resume is None else 20, 1.0)
+    write(run, 10 if run.resume is None else 20, 1.0)
     while True:
         yield
 
@@ -134,9 +153,8 @@ class Endless(Line):
 
     @classmethod
     def lay(cls, use: UseCases) -> "Endless":
-        project = use.projects.create("lab", kind="advanced").id
-        line = cls(project, use.pipelines.create(project, name="line").id)
-        line._insert(
+        line = cls.begin(use)
+        line.insert(
             use, "teacher", time_limit_s=cls.time_limit_s, retries=Retries(1, 2)
         )
         return line

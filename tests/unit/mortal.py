@@ -1,10 +1,12 @@
 """Processes that die: all that they write is on disk, and what they have begun goes on.
 
 A process dies before or after something that it does to the world outside: an append,
-rows, a bundle, metric points, anything that is asked of the trainer.  Such moments are
+rows, a bundle, metric points, that it is present, anything that is asked of the
+trainer; or in the middle of what it writes there, file by file.  Such moments are
 counted, so that a test can have it die at each of them, one after the other.
 """
 
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from attrs import define, field, frozen
+import pytest
+from attrs import define, field
 
 from arena_core.adapters.blobs.files import FileBlobStore
 from arena_core.adapters.json_web_tokens import JsonWebTokens
@@ -30,7 +33,7 @@ from arena_core.application.keys import DeploymentKeys, MasterSecret
 from arena_core.application.loading import Runtimes
 from arena_core.application.metering import Metering
 from arena_core.application.pipeline_runner import PipelineRunner
-from arena_core.application.ports import Device
+from arena_core.application.ports import Device, Presence
 from arena_core.application.serving import Registry
 from arena_core.application.session import Core
 from arena_core.application.supervision import Supervisor
@@ -42,11 +45,14 @@ from arena_core.application.views import Views
 from arena_core.domain.ids import WorkerId
 from arena_core.entrypoints.inspection import inspect
 from unit.lines import Line
+from unit.outcomes import Outcome
 from unit.pipelines_at_work import LAB
 
 RUNTIMES = Runtimes({".onnx": OnnxLoader(Device.CPU)})
 STORE = "arena.db"
 MOST_PASSES = 120
+CHANGES = ("link", "mkdir", "rename", "replace", "rmdir", "symlink", "unlink", "write")
+"""Of the functions of `os` those that change a file or a folder."""
 
 
 class Died(BaseException):
@@ -62,12 +68,35 @@ class Fate:
     """Counts the points at which a process can die, and has it die at some."""
 
     deaths: frozenset[int] = frozenset()
+    file_by_file: bool = False
+    """Whether every change of a file is a point too."""
     points: list[str] = field(factory=list)
+    is_over: bool = False
 
     def point(self, what: str) -> None:
         self.points.append(what)
         if len(self.points) in self.deaths:
+            self.is_over = True
             raise Died(what)
+
+    @contextmanager
+    def within(self, call: str) -> Iterator[None]:
+        """Have all that `call` changes of files be points; the dead change nothing."""
+
+        def mortal(change: Callable) -> Callable:
+            def changed(*args, **named):
+                if self.is_over:
+                    raise Died(call)  # however much would be cleared away
+                if self.file_by_file:
+                    self.point(f"within {call}: {change.__name__}")
+                return change(*args, **named)
+
+            return changed
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name in CHANGES:
+                patch.setattr(os, name, mortal(getattr(os, name)))
+            yield
 
 
 class Mortal:
@@ -83,7 +112,8 @@ class Mortal:
 
         def mortal(*args, **named):
             self._fate.point(f"before {name}")
-            result = call(*args, **named)
+            with self._fate.within(name):
+                result = call(*args, **named)
             self._fate.point(f"after {name}")
             return result
 
@@ -97,11 +127,13 @@ class Place:
     folder: Path
     trainer: MemoryTrainer
     now: datetime = datetime(2026, 9, 1, tzinfo=UTC)
+    rebuilds: bool = False
+    """Whether every process begins by making its rows anew."""
     presence: MemoryPresence = field(factory=MemoryPresence)
 
     def copy(self, folder: Path, trainer: MemoryTrainer) -> "Place":
         shutil.copytree(self.folder, folder)
-        return Place(folder, trainer, self.now)
+        return Place(folder, trainer, self.now, self.rebuilds)
 
     def clock(self) -> datetime:
         return self.now
@@ -120,7 +152,7 @@ class Place:
             core = Core(
                 mortal_store,
                 Handler(mortal_store, self.clock),
-                Views(mortal_store, Mortal(rows, fate, "update")),
+                Views(mortal_store, Mortal(rows, fate, "update", "replace")),
                 Mortal(metrics, fate, "record"),
                 Mortal(blobs, fate, "put"),
                 partial(inspect, RUNTIMES),
@@ -130,13 +162,16 @@ class Place:
                 master=MasterSecret(bytes(32)),
                 signer=JsonWebTokens(bytes(32)),
             )
-            self.presence.announce(worker)
-            process = Process(self, core, worker)
+            presence = Mortal(self.presence, fate, "announce", "withdraw", "tell")
+            process = Process(self, core, worker, presence)
             try:
+                presence.announce(worker)
+                if self.rebuilds:
+                    core.views.rebuild()
                 yield process
             finally:
                 process.registry.close()
-                self.presence.withdraw(worker)
+                self.presence.withdraw(worker)  # the system sees to that
 
     def _mortal_trainer(self, fate: Fate) -> Mortal:
         effects = ("start", "stop", "acknowledge", "tidy", "discard")
@@ -146,14 +181,16 @@ class Place:
 class Process:
     """All that one process of the server does, a step at a time and in any order."""
 
-    def __init__(self, place: Place, core: Core, worker: WorkerId) -> None:
+    def __init__(
+        self, place: Place, core: Core, worker: WorkerId, presence: Presence
+    ) -> None:
         keys = DeploymentKeys(bytes(32))
         self.core, self.place = core, place
         self.registry = Registry(keys, worker, agreement=core.agreement)
-        self.loop = TrainingLoop(core, place.presence, core.trainer, worker, most=2)
+        self.loop = TrainingLoop(core, presence, core.trainer, worker, most=2)
         self.runner = PipelineRunner(core)
         self.supervisor = Supervisor(
-            core, self.registry, place.presence, RUNTIMES, worker, beside={}
+            core, self.registry, presence, RUNTIMES, worker, beside={}
         )
         self.application = Application(
             core,
@@ -161,7 +198,7 @@ class Process:
             keys,
             bytes,
             metering=Metering(
-                Telemetry(), MemoryScoreboard(), place.presence, worker, lambda: None
+                Telemetry(), MemoryScoreboard(), presence, worker, lambda: None
             ),
             tally=LogTally(core.store),
         )
@@ -170,14 +207,12 @@ class Process:
     def use(self) -> UseCases:
         return self.application.on_behalf_of(LAB)
 
-    def works(self) -> list[Callable[[], None]]:
+    def works(self, line: Line) -> list[Callable[[], None]]:
         """Return what its threads do again and again, each one pass."""
-        return [
-            self.loop.reconcile,
-            self.runner.reconcile,
-            self.supervisor.follow,
-            self.supervisor.reconcile,
-        ]
+        works = [self.loop.reconcile, self.runner.reconcile, self.supervisor.follow]
+        return (
+            [*works, self.supervisor.reconcile] if line.is_served(self.use) else works
+        )
 
     def answering(self) -> dict[str, str]:
         """Return the weights that answer here, by the agent's name."""
@@ -186,66 +221,7 @@ class Process:
         return {name: there.digest for name, there in live if there is not None}
 
 
-# --- what has become of it ---------------------------------------------------------
-
-
-@frozen
-class Outcome:
-    """What has become of it: all but who did it, and when."""
-
-    stages: list
-    experiments: list
-    agents: list
-    streams: dict
-
-    @classmethod
-    def of(cls, use: UseCases, line: Line) -> "Outcome":
-        stages = use.pipelines.get(line.pipeline).stages
-        return cls(
-            [_stage(stage) for stage in stages],
-            [_experiment(use, e) for e in use.experiments.list()],
-            sorted(_agent(agent) for agent in use.agents.list()),
-            _streams(use),
-        )
-
-
-def _stage(stage):
-    run = stage.run
-    return (
-        stage.status.value,
-        stage.stale,
-        run.number,
-        run.attempt,
-        run.consumed and run.consumed.digest,
-        run.produced and (run.produced.digest, run.produced.scores),
-        run.agent_id,
-        run.reason,
-    )
-
-
-def _experiment(use, made):
-    written = [
-        (c.step, c.digest, c.evaluation_score)
-        for c in use.experiments.checkpoints(made.id)
-    ]
-    points = [(p.step, p.name, p.value) for p in use.experiments.metrics(made.id)]
-    return made.name, made.status.value, written, points
-
-
-def _agent(agent):
-    status = agent.deployment and agent.deployment.status.value
-    return str(agent.id), agent.name, agent.checkpoint.digest, status
-
-
-def _streams(use) -> dict:
-    """Return what has happened to each thing, less who has taken it on how often."""
-    streams: dict = {}
-    for recorded in use.session.core.store.read_all(limit=10_000):
-        kind = recorded.name.partition(".")[0]
-        claims = recorded.name == "experiment.training_claimed"
-        if kind in {"stage", "experiment", "agent", "pipeline"} and not claims:
-            streams.setdefault(recorded.stream, []).append(recorded.name)
-    return streams
+# --- how it lives ------------------------------------------------------------------
 
 
 def live(process: Process, line: Line, order: random.Random) -> Outcome:
@@ -255,7 +231,7 @@ def live(process: Process, line: Line, order: random.Random) -> Outcome:
     """
     answered: set[str] = set()
     for _ in range(MOST_PASSES):
-        turns = [*process.works(), lambda: line.attend(process.use)]
+        turns = [*process.works(line), lambda: line.attend(process.use)]
         order.shuffle(turns)
         for turn in turns:
             turn()

@@ -5,16 +5,13 @@ before and after; what it was doing with the rest of its memory is gone.  The mu
 at the end are processes with a bug of the kinds that this must find.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
 from shutil import copytree
 from uuid import uuid4
 
 import pytest
-from attrs import define, evolve, field
+from attrs import evolve
 
-from arena_core.adapters.trainers.memory import MemoryTrainer, Script
+from arena_core.adapters.trainers.memory import MemoryTrainer
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.application.recording import Recording
 from arena_core.application.stage_steps import Step
@@ -24,86 +21,19 @@ from arena_core.domain import agent
 from arena_core.domain.stage_run import Reaction
 from unit.lines import (
     Endless,
-    Line,
-    Short,
     Unwanted,
-    teach,
-    teach_better,
     teach_for_ever,
 )
-from unit.mortal import Fate, Outcome, Place, lives
+from unit.matrices import ORDERS, Matrix
+from unit.mortal import Fate, Place
 from unit.power import power_never_fails
 
 __all__ = ["power_never_fails"]
 
 pytestmark = pytest.mark.usefixtures("power_never_fails")
 
-ORDERS = (1, 2, 3)
-"""Seeds of the order in which the threads get their turns."""
 SHARES = range(4)
 """The points of a seed are dealt out to as many tests, for several processors."""
-
-
-@define
-class Matrix:
-    """A pipeline that is laid out and not begun, of which every life gets a copy."""
-
-    folder: object
-    template: Place
-    line: Line
-    script: Script = teach
-    trainer: type[MemoryTrainer] = MemoryTrainer
-    copies: int = 0
-    crash_free: dict[int, tuple[Outcome, int]] = field(factory=dict)
-
-    @classmethod
-    def of(cls, folder, kind: type[Line] = Line, script: Script = teach) -> "Matrix":
-        (folder / "template").mkdir()
-        with closing(MemoryTrainer({"command": script})) as trainer:
-            place = Place(folder / "template", trainer)
-            with place.process(Fate()) as process:
-                line = kind.lay(process.use)
-        return cls(folder, place, line, script)
-
-    @classmethod
-    def of_second_runs(cls, folder) -> "Matrix":
-        """Return that of a line which has run once: what it has live is swapped."""
-        (folder / "first").mkdir()
-        first = cls.of(folder / "first", Short)
-        with closing(MemoryTrainer({"command": teach})) as trainer:
-            place = first.template.copy(folder / "template", trainer)
-            lives(place, first.line, 1)
-        return cls(folder, place, evolve(first.line, runs=2), teach_better)
-
-    def live(self, seed: int, *fates: Fate) -> tuple[Outcome, Counter]:
-        """Return what has become of it, and how often each training was started."""
-        self.copies += 1
-        with closing(self.trainer({"command": self.script})) as trainer:
-            place = self.template.copy(self.folder / f"{self.copies}", trainer)
-            outcome = lives(place, self.line, seed, *fates)
-            return outcome, _starts(trainer)
-
-    def without_a_crash(self, seed: int) -> tuple[tuple[Outcome, Counter], int]:
-        """Return what becomes of it if nobody dies, and how many points there are."""
-        if seed not in self.crash_free:
-            fate = Fate()
-            self.crash_free[seed] = (self.live(seed, fate), len(fate.points))
-        return self.crash_free[seed]
-
-    def share(self, seed: int, number: int) -> Sequence[int]:
-        """Return those points of a seed that are dealt to one of `SHARES`."""
-        _, points = self.without_a_crash(seed)
-        return range(1 + number, points + 1, len(SHARES))
-
-    def check(self, seed: int, *deaths: int) -> None:
-        """Check that it ends alike when each of the processes dies at its point."""
-        expected, _ = self.without_a_crash(seed)
-        fates = [Fate(frozenset({death})) for death in deaths]
-        assert self.live(seed, *fates) == expected, [f.points[-1:] for f in fates]
-
-
-def _starts(trainer: MemoryTrainer) -> Counter:
-    return Counter(e.run_id for e in trainer.ledger if e.what == "start")
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +42,23 @@ def matrix(tmp_path_factory):
 
 
 def test_a_pipeline_that_nobody_kills_ends_as_it_should(matrix):
-    (outcome, starts), points = matrix.without_a_crash(ORDERS[0])
+    life, points = matrix.without_a_crash(ORDERS[0])
+    outcome = life.outcome
     assert [stage[0] for stage in outcome.stages] == ["Succeeded"] * 3
     assert [stage[3] for stage in outcome.stages] == [1, 2, 1]
     assert [name for _, name, *_ in sorted(outcome.agents, key=lambda a: a[1])] == [
         "line",
         "teacher",
     ]
-    assert sorted(starts.values()) == [1, 1, 1]
-    assert points > 100
+    assert life.count("start") == [1, 1, 1]
+    assert len(points) > 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("seed", ORDERS)
 def test_it_ends_alike_wherever_its_process_dies(matrix, seed, share):
-    for death in matrix.share(seed, share):
+    for death in matrix.points(seed)[share :: len(SHARES)]:
         matrix.check(seed, death)
 
 
@@ -136,7 +67,7 @@ def test_it_ends_alike_wherever_its_process_dies(matrix, seed, share):
 def test_it_ends_alike_though_the_process_that_goes_on_dies_too(matrix, seed):
     """The second death is early in the second life, which is when it recovers."""
     _, points = matrix.without_a_crash(seed)
-    for death in range(1 + seed, points + 1, 7):
+    for death in range(1 + seed, len(points) + 1, 7):
         matrix.check(seed, death, 1 + death % 11, 1 + death % 5)
 
 
@@ -148,10 +79,11 @@ def test_a_training_that_is_made_to_end_ends_alike_wherever_its_process_dies(
     kind, status, attempts, tmp_path
 ):
     matrix = Matrix.of(tmp_path, kind, teach_for_ever)
-    (outcome, starts), points = matrix.without_a_crash(1)
-    assert [(stage[0], stage[3]) for stage in outcome.stages] == [(status, attempts)]
-    assert sorted(starts.values()) == [1] * attempts
-    for death in range(1, points + 1):
+    life, points = matrix.without_a_crash(1)
+    stages = life.outcome.stages
+    assert [(stage[0], stage[3]) for stage in stages] == [(status, attempts)]
+    assert life.count("start") == life.count("stop") == [1] * attempts
+    for death in range(1, len(points) + 1):
         matrix.check(1, death)
 
 
@@ -161,15 +93,17 @@ def second_runs(tmp_path_factory):
 
 
 def test_a_second_run_swaps_what_is_live(second_runs):
-    (outcome, starts), points = second_runs.without_a_crash(1)
+    life, points = second_runs.without_a_crash(1)
+    outcome = life.outcome
     assert [(stage[0], stage[2]) for stage in outcome.stages] == [("Succeeded", 2)] * 2
     ((*_, digest, status),) = outcome.agents
     assert status == "Deployed"
     assert digest == outcome.stages[0][5][0]
-    (history,) = [h for h in outcome.streams.values() if "agent.checkpoint_frozen" in h]
+    histories = [[name for name, _ in h] for h in outcome.streams.values()]
+    (history,) = [h for h in histories if "agent.checkpoint_frozen" in h]
     assert history.count("agent.checkpoint_replaced") == 1
-    assert list(starts.values()) == [1]
-    assert points > 50
+    assert life.count("start") == [1]
+    assert len(points) > 50
 
 
 @pytest.mark.slow
@@ -177,7 +111,7 @@ def test_a_second_run_swaps_what_is_live(second_runs):
 @pytest.mark.parametrize("seed", ORDERS)
 def test_a_swap_ends_alike_wherever_its_process_dies(second_runs, seed, share):
     """The process that goes on has to bring back what was live, and then to swap it."""
-    for death in second_runs.share(seed, share):
+    for death in second_runs.points(seed)[share :: len(SHARES)]:
         second_runs.check(seed, death, 1 + death % 5)
 
 
