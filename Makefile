@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # One more than there are processors: many tests wait for processes of their own.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Tests of one module stay together, for they share a server, until a process is idle.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 FUZZ_SECONDS ?= 60
 
 .PHONY: demo demo-pipeline test check fuzz nightly bench bench-peers soak clean
@@ -16,9 +18,11 @@ demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
 demo-pipeline: $(VENV)/.training  ## train a classifier and a policy over it, and put it live
 	$(BIN)/arena-core demo --pipeline
 
+# Tracing would make servers half as fast; what they run of the core, units run too.
 test: $(VENV)/.dev  ## every test, and the coverage of the core
-	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=
+	$(PYTEST) --ignore=tests/end_to_end --cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 --skip-covered --show-missing
+	$(PYTEST) tests/end_to_end
 
 check: $(VENV)/.dev  ## style, types and layers
 	$(BIN)/ruff format --check .
