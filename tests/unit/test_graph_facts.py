@@ -44,3 +44,13 @@ def test_agents_that_stages_have_put_live_tell_how_they_are_served(chain):
     assert endpoints_of(chain.use, chain.view) == {agent_id: "Deployed"}
     chain.use.agents.delete(agent_id)
     assert endpoints_of(chain.use, chain.view) == {}
+
+
+def test_what_has_ended_before_its_last_step_has_no_progress_any_more(chain):
+    stage = chain.insert()
+    chain.use.training.train(stage.experiment_id, max_steps=100)
+    chain.start(1)
+    chain.write(1, 50, "a")
+    assert progress_of(chain.use, chain.view) == {stage.id: 0.5}
+    chain.end(1)
+    assert progress_of(chain.use, chain.view) == {}

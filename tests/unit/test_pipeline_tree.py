@@ -24,7 +24,7 @@ from arena_core.domain.stage_settings import (
     StageType,
 )
 from arena_core.entrypoints.cli.pipeline_watching import is_well
-from arena_core.entrypoints.cli.stage_runs import RUN_COLUMNS, rows_of
+from arena_core.entrypoints.cli.run_rows import RUN_COLUMNS, rows_of
 from arena_core.entrypoints.pipeline_tree import tree
 from arena_core.entrypoints.stage_words import (
     how_to_approve,
@@ -87,6 +87,11 @@ def test_a_training_that_has_said_nothing_yet_has_no_branch():
 
 def test_an_empty_tree_says_so():
     assert "no stages yet" in drawn(view())
+
+
+def test_what_waits_for_its_turn_to_train_says_where_it_stands():
+    waiting = stage(1, status=Status.RUNNING, run=run(queue_position=2))
+    assert note(waiting, NOW) == "waits for its turn to train: place 2 in the queue"
 
 
 def test_what_waits_counts_down_and_says_why():

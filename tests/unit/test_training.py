@@ -97,7 +97,7 @@ def test_rule_07_what_is_running_stops_when_it_has_acknowledged(scene, project):
 
 def test_rule_07_what_does_not_train_cannot_be_stopped(scene):
     draft = scene.experiment(scores={})
-    with pytest.raises(IllegalTransition, match="^To stop is not possible"):
+    with pytest.raises(IllegalTransition, match=r"^To stop is not possible"):
         scene.use.training.stop(draft.id)
 
 

@@ -199,6 +199,19 @@ def test_what_is_stopped_before_another_attempt_leaves_the_last_one_as_it_was(ch
     assert latest(chain).status is Status.STOPPED
 
 
+def test_an_attempt_to_put_an_agent_live_tells_which_and_has_no_training(chain):
+    chain.insert()
+    chain.insert(type="deployment", trigger="auto")
+    chain.run(1, "a")
+    chain.start(2)
+    chain.end(2)
+    run = latest(chain, 2)
+    (attempt,) = run.attempts
+    assert attempt.agent_id == run.agent_id is not None
+    assert (attempt.training, attempt.training_run_id) == (None, None)
+    assert attempt.status is run.status is Status.SUCCEEDED
+
+
 def test_a_run_that_never_came_to_the_work_has_no_attempt(chain):
     stage_id = asks(chain)
     chain.use.pipelines.reject(chain.id, stage_id)

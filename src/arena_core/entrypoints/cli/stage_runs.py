@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -11,9 +10,7 @@ import click
 from attrs import frozen
 
 from arena_core.application.pipeline_views import (
-    AttemptView,
     PipelineView,
-    RunHistory,
 )
 from arena_core.application.use_cases import UseCases
 from arena_core.entrypoints.cli.digests import whole_digest
@@ -22,13 +19,10 @@ from arena_core.entrypoints.cli.lookups import find_pipeline, find_stage
 from arena_core.entrypoints.cli.options import administration, operator, store_options
 from arena_core.entrypoints.cli.output import print_json, print_table, say
 from arena_core.entrypoints.cli.pipeline_watching import is_at_work, watched
+from arena_core.entrypoints.cli.run_rows import RUN_COLUMNS, rows_of
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.stage_words import (
     name_of,
-    note_of_run,
-    product,
-    span,
-    time_of,
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,19 +40,6 @@ timeout_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Wait no longer than this: status 124 then, and it goes on.",
-)
-
-RUN_COLUMNS = (
-    "RUN",
-    "STATUS",
-    "CAUSE",
-    "BY",
-    "BEGAN",
-    "ENDED",
-    "LASTED",
-    "CONSUMED",
-    "PRODUCED",
-    "TOLD",
 )
 
 
@@ -222,45 +203,6 @@ def runs(
             print_json(views)
             return
         print_table(RUN_COLUMNS, [row for run in views for row in rows_of(run)])
-
-
-def rows_of(run: RunHistory) -> list[tuple[object, ...]]:
-    """Return the row of a run, and one for each attempt if there were several."""
-    whole = (
-        run.number,
-        run.status.value,
-        run.cause.value,
-        run.triggered_by.actor,
-        time_of(run.triggered_at),
-        *_end(run.triggered_at, run.ended_at),
-        product(run.consumed),
-        product(run.produced),
-        note_of_run(run),
-    )
-    several = run.attempts if len(run.attempts) > 1 else []
-    return [whole, *(_attempt_row(run, attempt) for attempt in several)]
-
-
-def _attempt_row(run: RunHistory, attempt: AttemptView) -> tuple[object, ...]:
-    training = None if attempt.training is None else f"training {attempt.training}"
-    return (
-        f"{run.number}.{attempt.number}",
-        attempt.status.value,
-        "attempt",
-        None,
-        time_of(attempt.started_at),
-        *_end(attempt.started_at, attempt.ended_at),
-        None,
-        None,
-        ": ".join(filter(None, [training, attempt.reason])),
-    )
-
-
-def _end(began: datetime, ended: datetime | None) -> tuple[str | None, str]:
-    """Return when it has ended, and how long it has taken, until now if it goes on."""
-    until = datetime.now(UTC) if ended is None else ended
-    lasted = span((until - began).total_seconds())
-    return None if ended is None else time_of(ended), lasted
 
 
 @click.command()
