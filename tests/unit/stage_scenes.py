@@ -46,6 +46,7 @@ def run(**said):
         "started_at": NOW,
         "ended_at": None,
         "retry_at": None,
+        "queue_position": None,
         "consumed": None,
         "produced": None,
         "agent_id": None,

@@ -529,6 +529,9 @@ def test_rule_74_a_draft_that_was_configured_otherwise_since_is_looked_at_anew(c
     chain.handle(Change(experiment, second.experiment_id, configure))
     with pytest.raises(Rejected, match="DQN cannot use a checkpoint of PPO"):
         chain.trigger(2)
+    chain.use.experiments.edit(second.experiment_id, name="named anew")
+    chain.use.experiments.edit(second.experiment_id, algorithm="PPO")
+    chain.trigger(2)
 
 
 def test_rule_75_what_has_run_or_is_used_is_bound_as_a_copy_only(chain):

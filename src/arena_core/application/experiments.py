@@ -17,6 +17,7 @@ from arena_core.application.measurements import Measurements
 from arena_core.application.naming import the_experiment
 from arena_core.application.ownership import owner_of
 from arena_core.application.ports import Measured, MetricPoint, Row
+from arena_core.application.queueing import queue
 from arena_core.application.resources import (
     CheckpointView,
     ExperimentView,
@@ -303,7 +304,10 @@ class Experiments:
         )
 
     def _view(self, row: Row) -> ExperimentView:
-        return experiment_view(row, owner_of(self.session, row), self._pace(row))
+        owner, state = owner_of(self.session, row), row.state
+        waits = state.status is experiment.Status.PENDING
+        place = queue(self.session).get(state.run_id) if waits else None
+        return experiment_view(row, owner, self._pace(row), place)
 
     def _pace(self, row: Row) -> Pace | None:
         """Return how far its training is just now, which the log does not say."""

@@ -70,6 +70,8 @@ class RunView:
     ended_at: datetime | None
     retry_at: datetime | None
     """When another attempt begins."""
+    queue_position: int | None
+    """Of its training among the organisation's that wait for their turn, from 1."""
     consumed: Product | None
     produced: Product | None
     """What the stage after it takes, by that one's rule; best where there is none."""

@@ -59,6 +59,8 @@ class TrainingView:
     """Of all trainings of the experiment, from 1."""
     stage_id: UUID | None
     """The stage of a pipeline that asked for it."""
+    queue_position: int | None
+    """Among the organisation's that wait for their turn, from 1; None: it does not."""
     resume_step: int | None
     """It goes on from the checkpoint at that step."""
     step: int | None
@@ -336,7 +338,9 @@ def import_view(row: Row, doing: Doing | None) -> ImportView:
     )
 
 
-def experiment_view(row: Row, owner: str, pace: Pace | None = None) -> ExperimentView:
+def experiment_view(
+    row: Row, owner: str, pace: Pace | None = None, queue_position: int | None = None
+) -> ExperimentView:
     state: experiment.Experiment = row.state
     setup = state.setup
     return ExperimentView(
@@ -351,14 +355,17 @@ def experiment_view(row: Row, owner: str, pace: Pace | None = None) -> Experimen
         config=msgspec.json.decode(setup.config, type=dict[str, Any]),
         status=state.status,
         reason=state.reason,
-        training=_training_view(state, row.deeds, pace),
+        training=_training_view(state, row.deeds, pace, queue_position),
         owner=owner,
         created_at=row.created_at,
     )
 
 
 def _training_view(
-    state: experiment.Experiment, deeds: Sequence[Deed], pace: Pace | None
+    state: experiment.Experiment,
+    deeds: Sequence[Deed],
+    pace: Pace | None,
+    queue_position: int | None,
 ) -> TrainingView | None:
     training, run_id = state.training, state.run_id
     if training is None or run_id is None:
@@ -369,6 +376,7 @@ def _training_view(
         run_id=run_id,
         number=training.number,
         stage_id=training.stage,
+        queue_position=queue_position,
         resume_step=training.resume_step,
         step=reached if pace is None else pace.step,
         max_steps=training.max_steps if pace is None else pace.max_steps,

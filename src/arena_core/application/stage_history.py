@@ -69,7 +69,14 @@ class _History:
 
     def view(self, session: Session, state: Pipeline, planned: Planned) -> RunHistory:
         by = _training_stopped(session, self.executions.run)
-        view = run_view(state, planned, self.executions, self.deeds, by)
+        view = run_view(
+            session,
+            state,
+            planned,
+            self.executions,
+            self.deeds,
+            training_stopped_by=by,
+        )
         known: dict[str, Any] = {
             field.name: getattr(view, field.name) for field in fields(RunView)
         }

@@ -7,6 +7,7 @@ from arena_core.application.deeds import Deed, Hand, What, hand_of
 from arena_core.application.ownership import owner_of
 from arena_core.application.pipeline_views import PipelineView, RunView, StageView
 from arena_core.application.ports import Row
+from arena_core.application.queueing import queue
 from arena_core.application.session import Session
 from arena_core.application.stage_inputs import Sight
 from arena_core.application.staleness import stale_causes
@@ -70,7 +71,7 @@ def _stage_view(
         stale_because=because,
         run=None
         if executions is None
-        else _of_latest(sight, state, planned, executions),
+        else _of_latest(session, sight, state, planned, executions),
     )
 
 
@@ -81,7 +82,7 @@ def _start(planned: Planned, position: int) -> AgentId | None:
 
 
 def _of_latest(
-    sight: Sight, state: Pipeline, planned: Planned, executions: Stage
+    session: Session, sight: Sight, state: Pipeline, planned: Planned, executions: Stage
 ) -> RunView:
     run, deeds = executions.run, sight.deeds(planned.id)
     bound = run.settings.experiment_id
@@ -90,14 +91,18 @@ def _of_latest(
     stopped_by = None
     if bound is not None and training is not None and training.number == run.training:
         stopped_by = hand_of(sight.deeds(bound), What.STOPPED)
-    return run_view(state, planned, executions, deeds, stopped_by)
+    return run_view(
+        session, state, planned, executions, deeds, training_stopped_by=stopped_by
+    )
 
 
-def run_view(
+def run_view(  # noqa: PLR0913 -- all that a run is shown by
+    session: Session,
     state: Pipeline,
     planned: Planned,
     executions: Stage,
     deeds: Sequence[Deed],
+    *,
     training_stopped_by: Hand | None,
 ) -> RunView:
     """Return the latest run of `executions`, to which `deeds` were done.
@@ -122,6 +127,7 @@ def run_view(
         started_at=run.started_at,
         ended_at=run.ended_at,
         retry_at=run.retry_at,
+        queue_position=_place(session, executions),
         consumed=run.candidate,
         produced=produced,
         agent_id=run.agent_id or run.added,
@@ -144,6 +150,13 @@ def _produced(state: Pipeline, planned: Planned, left: Yields) -> Product | None
     ]
     rule = next(iter(rules), HandOver.BEST)
     return left.under(rule)
+
+
+def _place(session: Session, executions: Stage) -> int | None:
+    training = _training(executions.run)
+    if training is None or executions.status is not Status.RUNNING:
+        return None
+    return queue(session).get(training)
 
 
 def _training(run: Run) -> RunId | None:

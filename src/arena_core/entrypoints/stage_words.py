@@ -70,6 +70,11 @@ def pause(run: RunView, status: Status, now: datetime) -> str | None:
     return None
 
 
+def turn(queue_position: int) -> str:
+    """Return what a training waits for of which enough are at work already."""
+    return f"waits for its turn to train: place {queue_position} in the queue"
+
+
 def note(stage: StageView, now: datetime) -> str | None:
     """Return what matters most about its run just now; None: nothing does."""
     run = stage.run
@@ -79,6 +84,8 @@ def note(stage: StageView, now: datetime) -> str | None:
         return waits
     if stage.status in (Status.FAILED, Status.STOPPED):
         return why_ended(run)
+    if run.queue_position is not None:
+        return turn(run.queue_position)
     if stage.type is StageType.DEPLOYMENT:
         used = product(run.consumed)
         # Whether anything serves it just now is told by its agent.

@@ -10,7 +10,7 @@ from arena_core.application.ports import MetricPoint
 from arena_core.application.resources import ExperimentView
 from arena_core.application.use_cases import UseCases
 from arena_core.domain.experiment import AT_WORK
-from arena_core.entrypoints.stage_words import span
+from arena_core.entrypoints.stage_words import span, turn
 from arena_core.entrypoints.visible import visible
 
 BAR = 24
@@ -89,6 +89,8 @@ def line(progress: Progress) -> Text:
         text.append("  ").append(bar(done))
     for word in words(progress):
         text.append(f"  {word}")
+    if view.training is not None and view.training.queue_position is not None:
+        text.append(f"  {turn(view.training.queue_position)}")
     if view.reason and not progress.is_at_work:
         text.append(f"\n{visible(view.reason)}", style="dim")
     return text
