@@ -261,6 +261,22 @@ def test_a_stream_is_ended_too_by_what_its_caller_may_not_see(here):
     assert list(stream.events()) == []
 
 
+def test_a_stream_ends_when_its_caller_acts_in_another_organisation(here):
+    """It has passed over what was there before: to go on would be to leave that out."""
+    issued = here.world.issued()
+    client = here.world.client(issued.token)
+    ids = here.from_now(issued.token).ids()
+    here.create(1)
+    seen = next(ids)
+    made = client.post("/api/v1/organisations", json={"name": "side"}).json()
+    chosen = {"current_organisation": made["id"]}
+    client.patch("/api/v1/users/me", json=chosen).raise_for_status()
+    client.post("/api/v1/projects", json={"name": "there"}).raise_for_status()
+    eventually(lambda: not here.feed._followers, what="nobody follows")
+    left = {event["position"]: event["name"] for event in here.page(after=seen)}
+    assert set(ids) <= left.keys(), "of where it was, and nothing of where it is"
+
+
 def test_a_caller_who_leaves_is_forgotten(here):
     streams = [here.stream() for _ in range(3)]
     assert len(here.feed._followers) == 3
