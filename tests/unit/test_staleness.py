@@ -196,6 +196,16 @@ class Staleness(RuleBasedStateMachine):
             made = self.chain.edit(which, experiment_id=self.chain.experiment())
             self.oracle.bound[stage.id] = made.experiment_id
 
+    @with_a(editable)
+    @rule(which=positions_in(editable), algorithm=st.sampled_from(["PPO", "DQN"]))
+    def configure(self, which, algorithm):
+        """Have it train otherwise: that makes nothing stale of what it has taken."""
+        stage = self.at(which)
+        if stage is not None and stage.experiment_id is not None:
+            with suppress(Rejected, Conflict):
+                edit = self.chain.use.experiments.edit
+                edit(stage.experiment_id, algorithm=algorithm)
+
     @rule(letter=LETTER)
     def begin_with(self, letter):
         with suppress(Rejected, Conflict, IndexError):
