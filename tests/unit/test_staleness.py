@@ -70,6 +70,12 @@ class Oracle:
         found["best"] = max(scored)[2] if scored else None
         self.left[stage] = {k: v and (e, v) for k, v in found.items()}
 
+    def is_new(self, e, step, *, anew):
+        """Forget what earlier trainings have measured of what is written anew."""
+        gone = [m for m in self.measured if m[0] == e and (anew or m[1] == step)]
+        for measured in gone:
+            del self.measured[measured]
+
     def stale(self, stage):
         return stage in self.took and self.took[stage] != self.now(stage)
 
@@ -273,6 +279,8 @@ class Staleness(RuleBasedStateMachine):
         self.chain.write(which, step, letter)
         written = self.oracle.there.setdefault(stage.experiment_id, [])
         kept = [] if self.fresh.pop(stage.id, False) else written
+        if (step, letter) not in kept:
+            self.oracle.is_new(stage.experiment_id, step, anew=not kept)
         kept = [(s, x) for s, x in kept if s != step]
         self.oracle.there[stage.experiment_id] = [*kept, (step, letter)]
 
