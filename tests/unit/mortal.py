@@ -87,14 +87,13 @@ class Fate:
             def changed(*args, **named):
                 if self.is_over:
                     raise Died(call)  # however much would be cleared away
-                if self.file_by_file:
-                    self.point(f"within {call}: {change.__name__}")
+                self.point(f"within {call}: {change.__name__}")
                 return change(*args, **named)
 
             return changed
 
         with pytest.MonkeyPatch.context() as patch:
-            for name in CHANGES:
+            for name in CHANGES if self.file_by_file else ():
                 patch.setattr(os, name, mortal(getattr(os, name)))
             yield
 
@@ -207,12 +206,19 @@ class Process:
     def use(self) -> UseCases:
         return self.application.on_behalf_of(LAB)
 
-    def works(self, line: Line) -> list[Callable[[], None]]:
+    def works(self) -> list[Callable[[], None]]:
         """Return what its threads do again and again, each one pass."""
-        works = [self.loop.reconcile, self.runner.reconcile, self.supervisor.follow]
-        return (
-            [*works, self.supervisor.reconcile] if line.is_served(self.use) else works
-        )
+        return [
+            self.loop.reconcile,
+            self.runner.reconcile,
+            self.supervisor.follow,
+            self.supervisor.reconcile,
+        ]
+
+    def works_for(self, line: Line) -> list[Callable[[], None]]:
+        """Return those of them that the line wants just now."""
+        works = self.works()
+        return works if line.is_served(self.use) else works[:-1]
 
     def answering(self) -> dict[str, str]:
         """Return the weights that answer here, by the agent's name."""
@@ -231,7 +237,7 @@ def live(process: Process, line: Line, order: random.Random) -> Outcome:
     """
     answered: set[str] = set()
     for _ in range(MOST_PASSES):
-        turns = [*process.works(line), lambda: line.attend(process.use)]
+        turns = [*process.works_for(line), lambda: line.attend(process.use)]
         order.shuffle(turns)
         for turn in turns:
             turn()

@@ -5,7 +5,6 @@ them has decided and its append; and threads choose it as they like.
 """
 
 import threading
-from collections import Counter
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from itertools import cycle
@@ -18,9 +17,10 @@ from hypothesis import strategies as st
 
 from arena_core.adapters.trainers.memory import MemoryTrainer
 from unit.lines import teach
-from unit.mortal import Fate, Outcome
+from unit.matrices import Life, Matrix
+from unit.mortal import Fate
+from unit.outcomes import Outcome, done_to
 from unit.power import power_never_fails
-from unit.test_crash_matrix import Matrix
 
 __all__ = ["power_never_fails"]
 
@@ -56,10 +56,6 @@ class Interrupting(Fate):
             self.interrupted.clear()
 
 
-def _starts(trainer):
-    return Counter(e.run_id for e in trainer.ledger if e.what == "start")
-
-
 @pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -80,7 +76,7 @@ def test_two_processes_end_as_one_would(matrix, turns, interruptions):
         for fate, other in zip(fates, reversed(processes), strict=True):
             fate.other = other
         outcome = _taking_turns(place, matrix.line, processes, turns)
-        assert (outcome, _starts(trainer)) == expected
+        assert Life(outcome, *done_to(trainer)) == expected
 
 
 def _taking_turns(place, line, processes, turns):
@@ -128,7 +124,7 @@ def test_threads_of_two_processes_end_as_one_would(matrix, seed, tmp_path):
             for thread in threads:
                 thread.join()
         outcome = Outcome.of(use, matrix.line)
-        assert (outcome, _starts(trainer)) == expected
+        assert Life(outcome, *done_to(trainer)) == expected
 
 
 def _again_and_again(work, over):
