@@ -350,3 +350,37 @@ def test_what_has_ended_meanwhile_is_not_given_up(works, monkeypatch):
         works.wait(600)
     assert works.statuses() == ["Stopped"]
     assert not works.runner.set_aside
+
+
+def test_who_stops_a_stage_starts_nothing_behind_it_though_its_work_was_faster(works):
+    first = works.train()
+    works.deploy()
+    last = works.train(trigger="auto")
+    works.trigger()
+    works.succeed(first)
+    works.connect()
+    works.succeed(last)
+    works.trigger()
+    works.succeed(first)
+    works.stop(2)
+    assert works.statuses() == ["Succeeded", "Stopping", "Succeeded"]
+    works.connect()
+    assert works.statuses() == ["Succeeded", "Succeeded", "Succeeded"]
+    assert works.run(2).stopped_by is not None
+    assert works.run(3).number == 1
+
+
+def test_what_succeeds_after_its_time_was_over_starts_what_is_behind_it(works):
+    first = works.train()
+    works.deploy(time_limit_s=60)
+    last = works.train(trigger="auto")
+    works.trigger()
+    works.succeed(first)
+    works.connect()
+    works.succeed(last)
+    works.trigger()
+    works.succeed(first)
+    works.wait(61)
+    assert works.statuses() == ["Succeeded", "Stopping", "Succeeded"]
+    works.connect()
+    assert works.run(3).number == 2

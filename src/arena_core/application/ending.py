@@ -23,7 +23,7 @@ from arena_core.domain.ids import ExperimentId, agent_added_by
 from arena_core.domain.stage import Stage
 from arena_core.domain.stage_commands import FailStage, StopStage, SucceedStage
 from arena_core.domain.stage_order import Planned
-from arena_core.domain.stage_run import Cause, Product, Yields
+from arena_core.domain.stage_run import Cause, Product, Status, Yields
 from arena_core.domain.stage_settings import AutoAdd, Trigger
 from arena_core.domain.values import CheckpointChoice, CheckpointType, choose
 
@@ -88,8 +88,12 @@ class Ending:
     def _next(self, after: Stage) -> Sequence[Change]:
         """Return what triggers the next stage, if it is an Auto one and can be.
 
-        One that is at work already, because somebody retried it, stays as it is.
+        One that is at work already, because somebody retried it, stays as it is.  Who
+        has stopped a stage has stopped what would come of it, though the work was
+        faster.
         """
+        if self.stage.status is Status.STOPPING and not self.stage.run.timed_out:
+            return ()
         state = self.streams.state(pipeline, self.stage.pipeline_id)
         planned = None if state is None else state.next(self.stage.id)
         if state is None or planned is None:
