@@ -232,7 +232,7 @@ def test_what_has_ended_cannot_be_cancelled(place):
         ({"from": "sb3", "step": "-1"}, "/step"),
         ({"from": "sb3", "step": str(2**63)}, "/step"),
         ({"step": "-1"}, "/step"),
-        ({"from": "sb3", "step": "1", "score": "nan"}, "/value"),
+        ({"from": "sb3", "step": "1", "score": "nan"}, "/score"),
         ({"from": "sb3", "step": "1", "digest": "0" * 64}, "/digest"),
         ({"from": "sb3", "step": "1", "algorithm": " "}, "/algorithm"),
         ({"from": "sb3", "step": "1", "channels_last": "x"}, "/channels_last"),

@@ -105,8 +105,8 @@ def test_an_order_is_what_was_declared():
         ({"step": -1}, "step"),
         ({"step": 2**63}, "step"),
         ({"algorithm": " "}, "algorithm"),
-        ({"score": math.nan}, "value"),
-        ({"fitness": math.inf}, "value"),
+        ({"score": math.nan}, "score"),
+        ({"fitness": math.inf}, "fitness"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(wrong, field):
