@@ -496,3 +496,5 @@ def test_the_table_and_what_is_followed_are_of_one_course(trained):
     news = measurements.recorded(trained.id, news.after, limit=3)
     assert [each.point.value for each in news.points] == [22.0]
     assert (news.after, news.is_cut) == (4, False)
+    news = measurements.recorded(trained.id, news.after, limit=3)
+    assert (news.points, news.after, news.is_cut) == ((), 4, False)

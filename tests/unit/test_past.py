@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,6 +150,14 @@ def test_what_has_changed_since_takes_nothing_of_the_limit():
     history = [row(0, 1, "b"), row(1, 2), row(0, 3, created=1)]
     past = Past(2, then(history, 3), folder(history))
     assert past.find(Query(project.KIND, OURS, name="a", limit=1)) == [history[1]]
+
+
+def test_what_is_deleted_between_two_looks_is_still_what_it_was():
+    gone = evolve(row(0, 2, created=1), deleted=True)
+    history = [row(0, 1), gone]
+    deleted_at_the_second_look = Moving(history, 1, iter([0, 1]))
+    past = Past(1, deleted_at_the_second_look, folder(history))
+    assert past.find(Query(project.KIND, OURS)) == [history[0]]
 
 
 def test_only_the_streams_that_have_changed_since_are_read():

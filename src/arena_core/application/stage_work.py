@@ -48,10 +48,9 @@ def outcome(streams: Streams, state: Stage) -> Outcome | None:
         ongoing = Outcome(Verdict.ONGOING, began_at=run.started_at)
         return _of_deployment(deployment_state(streams, run.agent_id), wanted, ongoing)
     bound = run.settings.experiment_id
-    if bound is None:
-        return _of_training(None, run.training, None)
-    began_at = _training_began(streams.events(bound))
-    return _of_training(streams.state(experiment, bound), run.training, began_at)
+    events = () if bound is None else streams.events(bound)
+    trained = None if bound is None else streams.state(experiment, bound)
+    return _of_training(trained, run.training, _training_began(events))
 
 
 def _training_began(events: Sequence[Recorded]) -> datetime | None:
