@@ -357,6 +357,7 @@ def check_views(place: Place) -> None:
         fresh = arena.audit.replay()
         assert list(arena.projects.list()) == fresh.projects
         assert list(arena.experiments.list()) == fresh.experiments
+        assert list(arena.pipelines.list()) == fresh.pipelines
         assert list(arena.agents.list()) == fresh.agents
         assert list(arena.tokens.list()) == fresh.tokens
 

@@ -9,6 +9,7 @@ import pytest
 from arena_core.domain.errors import NotFound, Rejected
 from arena_core.domain.ids import OrganisationId
 from arena_core.domain.values import Caller, Role
+from unit.pipelines_at_work import Works
 from unit.scenes import ANN, CARTPOLE, MANAGER, STRANGER, Scene
 
 
@@ -120,6 +121,21 @@ def test_the_log_can_be_read_in_parts_of_one_stream_or_up_to_a_position(scene):
     of_agent = list(scene.use.audit.log(stream=agent.id))
     assert of_agent == [e for e in whole if e.stream == agent.id]
     assert list(scene.arena.at(3).audit.log()) == whole[:3]
+
+
+def test_a_replay_tells_of_pipelines_and_of_how_their_stages_stood(tmp_path):
+    with contextlib.closing(Works(tmp_path)) as works:
+        first = works.train()
+        works.trigger()
+        head = works.worker.core.store.head()
+        then = works.view()
+        works.succeed(first)
+        audit = works.use.audit
+        works.worker.core.views.rows = None  # nothing but the log is read
+        assert audit.replay(head).pipelines == [then]
+        assert [stage.status.value for stage in then.stages] == ["Running"]
+        (now,) = audit.replay().pipelines
+        assert [stage.status.value for stage in now.stages] == ["Succeeded"]
 
 
 def test_a_replay_is_the_state_of_then(scene):

@@ -217,6 +217,7 @@ LISTS = {
         *(replayed := use.audit.replay()).projects,
         *replayed.experiments,
         *replayed.imports,
+        *replayed.pipelines,
         *replayed.agents,
         *replayed.tokens,
     ),

@@ -10,6 +10,7 @@ from arena_core.application.callers import is_operator
 from arena_core.application.experiments import Experiments
 from arena_core.application.history import follow, pages, parse_moment
 from arena_core.application.ownership import owner_of
+from arena_core.application.pipeline_views import PipelineView
 from arena_core.application.ports import Fault, Recorded
 from arena_core.application.resources import (
     AgentView,
@@ -27,12 +28,14 @@ from arena_core.application.resources import (
     token_view,
 )
 from arena_core.application.session import Session
+from arena_core.application.stage_reading import pipeline_view
 from arena_core.domain import (
     agent,
     checkpoint_import,
     credential,
     experiment,
     organisation,
+    pipeline,
     project,
     user,
 )
@@ -58,6 +61,8 @@ class Replayed:
     checkpoints: Mapping[UUID, Sequence[CheckpointView]]
     """By experiment."""
     imports: Sequence[ImportView]
+    pipelines: Sequence[PipelineView]
+    """With their stages, and the latest run of each."""
     agents: Sequence[AgentView]
     tokens: Sequence[TokenView]
 
@@ -150,6 +155,7 @@ class Audit:
             [experiment_view(row, owner_of(past, row)) for row in experiments],
             {row.id: Experiments(past).checkpoints(row.id) for row in experiments},
             [import_view(row, None) for row in past.query(checkpoint_import.KIND)],
+            [pipeline_view(past, row) for row in past.query(pipeline.KIND)],
             [
                 agent_view(
                     row,

@@ -113,6 +113,11 @@ class Session:
         repetition = self.attempt.repetition
         return self._as_of if repetition is None else repetition.looks_at
 
+    @property
+    def looks_at(self) -> tuple[int | None, bool]:
+        """What tells apart sessions of an organisation that may see other rows."""
+        return self.as_of, self._from_the_log
+
     def at(self, position: int | None) -> "Session":
         return evolve(self, as_of=position, attempt=Attempt())
 

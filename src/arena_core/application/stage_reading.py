@@ -22,7 +22,7 @@ from arena_core.domain.stage_settings import HandOver
 
 def pipeline_view(session: Session, row: Row) -> PipelineView:
     """Return the pipeline as it is, found out once until the log moves on."""
-    key = ("pipeline", row.id, session.as_of)
+    key = ("pipeline", row.id, session.looks_at)
     return session.core.views.known(key, lambda: _pipeline_view(session, row.id))
 
 
