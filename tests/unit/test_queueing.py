@@ -58,6 +58,25 @@ def test_whoever_stands_first_is_taken_on_first(works):
     assert places(works, waiting) == [None, None, None, 1]
 
 
+def test_who_waits_keeps_the_place_whatever_else_is_changed(works):
+    waiting = asked_for(works, 4)
+    works.worker.trainings.reconcile()
+    works.use.experiments.edit(waiting[2], name="another name")
+    assert places(works, waiting[2:]) == [1, 2]
+    works.use.training.stop(waiting[0])
+    for _ in range(5):
+        works.worker.trainings.reconcile()
+    assert places(works, waiting[2:]) == [None, 1]
+
+
+def test_who_asks_again_stands_at_the_end(works):
+    waiting = asked_for(works, 4)
+    works.worker.trainings.reconcile()
+    works.use.training.stop(waiting[2])
+    works.use.training.train(waiting[2])
+    assert places(works, waiting[2:]) == [2, 1]
+
+
 def test_what_somebody_has_taken_on_waits_no_more(works):
     waiting = asked_for(works, 2)
     core = works.worker.core

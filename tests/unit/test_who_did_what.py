@@ -267,5 +267,6 @@ def test_an_earlier_log_that_is_not_kept_is_said_to_be_gone(chain):
 def test_what_has_no_deed_has_no_hand(chain):
     asks(chain)
     (recorded,) = chain.core.store.read(chain.id)[:1]
-    assert deeds_after((), recorded.event, chain.stage(1).run.triggered_by) == ()
+    by = chain.stage(1).run.triggered_by
+    assert deeds_after((), recorded.event, by, recorded.position) == ()
     assert hand_of((), What.ASKED) is None

@@ -54,14 +54,18 @@ class Hand:
 class Deed:
     what: What
     hand: Hand
+    position: int
+    """Of its event in the log."""
 
 
-def deeds_after(deeds: tuple[Deed, ...], event: object, hand: Hand) -> tuple[Deed, ...]:
+def deeds_after(
+    deeds: tuple[Deed, ...], event: object, hand: Hand, position: int
+) -> tuple[Deed, ...]:
     """Return what was done to the latest run or training, after one more event."""
     what = _what(event)
     if what is None:
         return deeds
-    done = Deed(what, hand)
+    done = Deed(what, hand, position)
     return (done,) if what is What.ASKED else (*deeds, done)
 
 

@@ -5,10 +5,19 @@ Organisations take turns, so where one stands among its own is all that can be s
 
 from collections.abc import Mapping
 
+from arena_core.application.ports import Row
 from arena_core.application.session import Session
 from arena_core.domain import experiment
 from arena_core.domain.experiment import Experiment, Status
 from arena_core.domain.ids import RunId
+
+
+def came(row: Row) -> int:
+    """Return where in the log the training was asked for: who came first is first.
+
+    The experiment may have changed since, by another name or one checkpoint less.
+    """
+    return row.deeds[0].position
 
 
 def queue(session: Session) -> Mapping[RunId, int]:
@@ -16,14 +25,13 @@ def queue(session: Session) -> Mapping[RunId, int]:
 
     Found out once until the log moves on.
     """
-    key = ("queue", session.caller.organisation, session.as_of)
+    key = ("queue", session.caller.organisation, session.looks_at)
     return session.core.views.known(key, lambda: _queue(session))
 
 
 def _queue(session: Session) -> Mapping[RunId, int]:
     rows = session.query(experiment.KIND)
-    # In the order in which the training loop takes them on.
-    waiting = sorted((r for r in rows if _waits(r.state)), key=lambda r: r.position)
+    waiting = sorted((row for row in rows if _waits(row.state)), key=came)
     return {row.state.run_id: place for place, row in enumerate(waiting, start=1)}
 
 

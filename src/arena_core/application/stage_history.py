@@ -62,7 +62,10 @@ class _History:
         cls, before: "_History | None", executions: Stage, recorded: Recorded
     ) -> "_History":
         deeds = deeds_after(
-            () if before is None else before.deeds, recorded.event, hand(recorded)
+            () if before is None else before.deeds,
+            recorded.event,
+            hand(recorded),
+            recorded.position,
         )
         attempts = () if before is None else before.attempts
         return cls(executions, deeds, _attempts(attempts, executions.run, recorded))
@@ -145,5 +148,5 @@ def _training_stopped(session: Session, run: Run) -> Hand | None:
         number += isinstance(recorded.event, TrainingRequested)
         if number > run.training:
             break
-        deeds = deeds_after(deeds, recorded.event, hand(recorded))
+        deeds = deeds_after(deeds, recorded.event, hand(recorded), recorded.position)
     return hand_of(deeds, What.STOPPED)

@@ -23,6 +23,7 @@ from arena_core.application.conducting import Conducting
 from arena_core.application.handling import Change
 from arena_core.application.open_trainings import OpenTrainings
 from arena_core.application.ports import Context, Presence, Row
+from arena_core.application.queueing import came
 from arena_core.application.session import Core
 from arena_core.application.trainer import Trainer
 from arena_core.application.training_orders import resumable_of
@@ -146,7 +147,7 @@ class TrainingLoop:
             return
         queues = self._queues()
         while queues and held.total() < self._most and not self._stopping.is_set():
-            turn = min(queues, key=lambda o: (held[o], queues[o][0].position))
+            turn = min(queues, key=lambda o: (held[o], came(queues[o][0])))
             held[turn] += 1
             yield queues[turn].popleft()
             if not queues[turn]:
@@ -155,7 +156,7 @@ class TrainingLoop:
     def _queues(self) -> dict[OrganisationId, deque[Row]]:
         """Return what waits, of each organisation in the order in which it came."""
         queues: dict[OrganisationId, deque[Row]] = {}
-        for row in sorted(self._open.rows.values(), key=lambda row: row.position):
+        for row in sorted(self._open.rows.values(), key=came):
             if _training(row).claim is None and not self._rests(row):
                 queues.setdefault(row.organisation, deque()).append(row)
         return queues

@@ -114,7 +114,12 @@ def advance(row: Row | None, recorded: Recorded) -> Row:
         changed_at=recorded.recorded_at,
         state=state,
         refers=refers(state),
-        deeds=deeds_after(row.deeds if row else (), recorded.event, hand(recorded)),
+        deeds=deeds_after(
+            row.deeds if row else (),
+            recorded.event,
+            hand(recorded),
+            recorded.position,
+        ),
     )
 
 
