@@ -18,11 +18,11 @@ demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
 demo-pipeline: $(VENV)/.training  ## train a classifier and a policy over it, and put it live
 	$(BIN)/arena-core demo --pipeline
 
-# Tracing would make servers half as fast; what they run of the core, units run too.
+# Tracing takes as long as the tests themselves: what is quick runs all of the core.
 test: $(VENV)/.dev  ## every test, and the coverage of the core
-	$(PYTEST) --ignore=tests/end_to_end --cov --cov-report=
+	$(PYTEST) -m "not slow and not end_to_end" --cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 --skip-covered --show-missing
-	$(PYTEST) tests/end_to_end
+	$(PYTEST) -m "slow or end_to_end"
 
 check: $(VENV)/.dev  ## style, types and layers
 	$(BIN)/ruff format --check .

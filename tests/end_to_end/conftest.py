@@ -16,6 +16,15 @@ from end_to_end.arena_users import Program, Shell, User, shell_process
 from end_to_end.public_client import VERSIONS, PublicClient, opened, python_of
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies here, before anything is selected by marks."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker("end_to_end")
+
+
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory) -> Iterator[Platform]:
     with platform_in(tmp_path_factory.mktemp("server")) as platform:

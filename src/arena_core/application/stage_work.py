@@ -55,13 +55,11 @@ def outcome(streams: Streams, state: Stage) -> Outcome | None:
 
 def _training_began(events: Sequence[Recorded]) -> datetime | None:
     """Return when the latest training has begun; None: it waits for its turn still."""
-    for recorded in reversed(events):
-        match recorded.event:
-            case experiment.TrainingStarted():
-                return recorded.occurred_at
-            case experiment.TrainingRequested():
-                return None
-    return None
+    told = (experiment.TrainingRequested, experiment.TrainingStarted)
+    latest = next((r for r in reversed(events) if isinstance(r.event, told)), None)
+    if latest is None or isinstance(latest.event, experiment.TrainingRequested):
+        return None
+    return latest.occurred_at
 
 
 def _of_training(
