@@ -15,7 +15,7 @@ from prometheus_client.openmetrics import parser as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from arena_core.application.training_loop import SetAside
+from arena_core.application.setting_aside import SetAside
 from arena_core.domain.errors import Rejected
 from arena_core.entrypoints.http.exposition import Kind
 from arena_core.entrypoints.http.metrics import FAMILIES, OPEN_METRICS, TEXT

@@ -12,7 +12,7 @@ import pytest
 from openapi_spec_validator import validate
 from starlette.routing import Route
 
-from arena_core.application.pipeline_runner import SetAside
+from arena_core.application.setting_aside import SetAside
 from arena_core.domain.errors import Unavailable
 
 import bundles

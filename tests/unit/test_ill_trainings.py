@@ -6,7 +6,7 @@ import pytest
 from attrs import define
 
 from arena_core.adapters.trainers.memory import MemoryTrainer
-from arena_core.application.training_loop import MOST_DEFECTS
+from arena_core.application.setting_aside import MOST_DEFECTS
 from arena_core.domain import experiment
 from arena_core.domain.experiment import Status
 from unit.scenes import CARTPOLE

@@ -10,10 +10,9 @@ from arena_core.application.ending import Ending
 from arena_core.application.pipeline_runner import (
     GAVE_UP,
     LOOK_AT_ALL,
-    MOST_FAILURES,
     PipelineRunner,
-    SetAside,
 )
+from arena_core.application.setting_aside import MOST_DEFECTS, SetAside
 from arena_core.application.stage_steps import Step
 from arena_core.application.views import Halt
 from arena_core.domain.errors import Conflict, Corrupt, PreconditionFailed, Unavailable
@@ -148,7 +147,7 @@ def test_a_defect_that_does_not_pass_fails_the_stage(works, monkeypatch):
     first = works.train(retries=Retries(3))
     works.use.pipelines.trigger(works.pipeline, works.stage(1).id)
     Wrong(monkeypatch, works.stage(1).id, ZeroDivisionError("a defect"))
-    for _ in range(MOST_FAILURES):
+    for _ in range(MOST_DEFECTS):
         works.wait(600)
     assert works.statuses() == ["Failed"]
     assert works.run(1).reason == GAVE_UP
@@ -162,7 +161,7 @@ def test_giving_up_ends_what_the_stage_has_begun(works, monkeypatch):
     works.begin(first)
     Wrong(monkeypatch, works.stage(1).id, Corrupt("It cannot be read."))
     works.use.pipelines.stop(works.pipeline, works.stage(1).id)
-    for _ in range(MOST_FAILURES):
+    for _ in range(MOST_DEFECTS):
         works.wait(600)
     assert works.statuses() == ["Failed"]
     assert works.run(1).reason == "It cannot be read."
@@ -179,9 +178,9 @@ def test_a_stage_that_cannot_even_be_ended_stays_set_aside(two_lines, monkeypatc
         return of(core, stage_id)
 
     monkeypatch.setattr(Step, "of", wrong)
-    for _ in range(MOST_FAILURES + 2):
+    for _ in range(MOST_DEFECTS + 2):
         works.wait(600)
-    assert works.runner.set_aside[poisoned].failures == MOST_FAILURES + 2
+    assert works.runner.set_aside[poisoned].failures == MOST_DEFECTS + 2
     assert works.state(first).training is None
     assert works.state(second).training is not None
 
@@ -195,6 +194,20 @@ def test_what_is_not_to_be_had_is_waited_for_however_long(works, monkeypatch):
         (aside,) = works.runner.set_aside.values()
         assert aside.reason == "The disk is full."
     works.wait(600)
+    assert works.statuses() == ["Running"]
+    assert not works.runner.set_aside
+
+
+def test_a_defect_after_much_that_passed_does_not_fail_the_stage(works, monkeypatch):
+    works.train()
+    works.use.pipelines.trigger(works.pipeline, works.stage(1).id)
+    full = Unavailable("The disk is full.")
+    wrong = Wrong(monkeypatch, works.stage(1).id, full, MOST_DEFECTS)
+    for _ in range(MOST_DEFECTS):
+        works.wait(600)
+    wrong.error, wrong.left = ZeroDivisionError("a defect"), MOST_DEFECTS - 1
+    for _ in range(MOST_DEFECTS):
+        works.wait(600)
     assert works.statuses() == ["Running"]
     assert not works.runner.set_aside
 
@@ -341,12 +354,12 @@ def test_what_has_ended_meanwhile_is_not_given_up(works, monkeypatch):
 
     def wrong(_):
         tries.append(1)
-        if len(tries) == MOST_FAILURES:
+        if len(tries) == MOST_DEFECTS:
             works.use.pipelines.stop(works.pipeline, works.stage(1).id)
         raise ZeroDivisionError
 
     monkeypatch.setattr(Step, "take", wrong)
-    for _ in range(MOST_FAILURES):
+    for _ in range(MOST_DEFECTS):
         works.wait(600)
     assert works.statuses() == ["Stopped"]
     assert not works.runner.set_aside

@@ -13,7 +13,8 @@ from arena_core.adapters.trainers.run_news import PART_BYTES
 from arena_core.application import conducting, training_loop
 from arena_core.application.experiments import dataset
 from arena_core.application.handling import Change
-from arena_core.application.training_loop import LEASE, MOST_DEFECTS, MOST_LOSSES
+from arena_core.application.setting_aside import MOST_DEFECTS
+from arena_core.application.training_loop import LEASE, MOST_LOSSES
 from arena_core.application.training_orders import bundles_of, order_of
 from arena_core.domain import experiment
 from arena_core.domain.course import Source
@@ -470,7 +471,7 @@ def test_what_meets_a_defect_again_and_again_is_tried_no_more_but_shown(
     assert 99 - trainer.times == MOST_DEFECTS
     assert state_of(worker, made).status is Status.PENDING
     [(which, aside)] = worker.trainings.set_aside.items()
-    assert (which, aside.not_before) == (made.id, None)
+    assert (which, aside.is_hopeless) == (made.id, True)
     assert aside.reason == "The server met a defect: its own log says which."
     assert f"The training of {made.id} is tried no more" in caplog.text
     assert worker.trainings.look_again_s() == 1.0, "it is not listened to"
@@ -489,6 +490,32 @@ def test_what_is_tried_no_more_is_tried_again_once_something_else_is_asked_of_it
     worker.use.training.stop(made.id)
     assert until_ended(training, worker, made).status is Status.STOPPED
     assert worker.trainings.set_aside == {}
+
+
+def test_what_is_tried_no_more_takes_no_place_of_others(training):
+    worker = training.runs(nothing).worker()
+    worker.trainings._most = 1
+    made = training.asked(worker)
+    ill(training, worker, times=MOST_DEFECTS)
+    try_often(training, worker)
+    fine = training.asked(worker)
+    assert until_ended(training, worker, fine).status is Status.SUCCEEDED
+    assert state_of(worker, made).status is Status.PENDING
+
+
+def test_what_was_tried_no_more_takes_a_place_again_once_another_has_it(training):
+    worker = training.runs(never_ends).worker()
+    worker.trainings._most = 1
+    made = training.asked(worker)
+    ill(training, worker, times=MOST_DEFECTS)
+    try_often(training, worker)
+    training.world.wait(LEASE)
+    heir = training.worker()
+    heir.train()
+    assert state_of(heir, made).status is Status.RUNNING
+    waiting = training.asked(worker)
+    worker.train()
+    assert state_of(worker, waiting).status is Status.PENDING
 
 
 def test_what_one_process_tries_no_more_the_next_one_tries(training):

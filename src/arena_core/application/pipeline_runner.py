@@ -20,6 +20,7 @@ from attrs import frozen
 from arena_core.application.history import pages
 from arena_core.application.ports import Query, Recorded
 from arena_core.application.session import Core
+from arena_core.application.setting_aside import SetAside, after_failure
 from arena_core.application.stage_steps import OVERTAKEN, Step
 from arena_core.application.stage_work import concerns_work, place
 from arena_core.domain import deployment, experiment, stage
@@ -29,8 +30,6 @@ from arena_core.domain.stage_run import AT_WORK
 
 log = logging.getLogger(__name__)
 
-MOST_FAILURES = 5
-"""How often a stage is tried with which something is wrong that will not pass."""
 LONGEST_PAUSE = timedelta(minutes=5)
 LOOK_AT_ALL = timedelta(minutes=10)
 """How often all stages are looked at, should one have been lost from sight."""
@@ -41,16 +40,6 @@ GAVE_UP = (
 LOOK_AGAIN_S = 1.0
 SHORTEST_PAUSE_S = 0.01
 _NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-@frozen
-class SetAside:
-    """A stage with which the runner could not go on."""
-
-    reason: str
-    failures: int
-    not_before: datetime
-    """When it is tried again."""
 
 
 @frozen
@@ -186,8 +175,8 @@ class PipelineRunner:
 
     def _despair(self, stage_id: StageId, reason: str) -> None:
         """Try it again later, or record that it has failed if that helps nothing."""
-        self._put_aside(stage_id, reason)
-        if self._set_aside[stage_id].failures < MOST_FAILURES:
+        self._put_aside(stage_id, reason, is_defect=True)
+        if not self._set_aside[stage_id].is_hopeless:
             return
         try:
             step = Step.of(self._core, stage_id)
@@ -199,11 +188,12 @@ class PipelineRunner:
             self._forget(stage_id)
             del self._set_aside[stage_id]
 
-    def _put_aside(self, stage_id: StageId, reason: str) -> None:
-        before = self._set_aside.get(stage_id)
-        failures = 1 if before is None else before.failures + 1
-        pause = min(timedelta(seconds=2 ** min(failures, 20)) / 2, LONGEST_PAUSE)
-        until = self._core.clock() + pause
-        self._set_aside[stage_id] = SetAside(reason, failures, until)
+    def _put_aside(
+        self, stage_id: StageId, reason: str, *, is_defect: bool = False
+    ) -> None:
+        before, now = self._set_aside.get(stage_id), self._core.clock()
+        aside = after_failure(before, reason, now, LONGEST_PAUSE, is_defect=is_defect)
+        self._set_aside[stage_id] = aside
         known = self._waiting.get(stage_id)
-        self._wait(stage_id, _Waiting(None if known is None else known.stream, until))
+        stream = None if known is None else known.stream
+        self._wait(stage_id, _Waiting(stream, aside.not_before))

@@ -14,10 +14,10 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from arena_core.application.conducting import Conducting
 from arena_core.application.handling import Change
@@ -25,6 +25,7 @@ from arena_core.application.open_trainings import OpenTrainings
 from arena_core.application.ports import Context, Presence, Row
 from arena_core.application.queueing import came
 from arena_core.application.session import Core
+from arena_core.application.setting_aside import SetAside, after_failure
 from arena_core.application.trainer import Trainer
 from arena_core.application.training_orders import resumable_of
 from arena_core.domain import experiment
@@ -37,7 +38,6 @@ from arena_core.domain.errors import (
 )
 from arena_core.domain.experiment import (
     ClaimTraining,
-    Experiment,
     Training,
     TrainingRequested,
 )
@@ -49,26 +49,10 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(hours=1)
 """Death is known at once, so this is only for a process that hangs."""
 MOST_LOSSES = 100
-MOST_DEFECTS = 5
-"""How often a training is tried with which something is wrong that will not pass."""
 LOOK_AGAIN_S = 1.0
 LISTEN_AGAIN_S = 0.05
 LONGEST_PAUSE = timedelta(minutes=1)
 DEFECT = "The server met a defect: its own log says which."
-
-
-@frozen
-class SetAside:
-    """A training with which this process could not go on just now."""
-
-    reason: str
-    failures: int
-    not_before: datetime | None
-    """When it is tried again; None: not before something else is asked of it."""
-    defects: int = 0
-    """How many of the failures will not pass by themselves."""
-    seen: Experiment | None = None
-    """How it stood then."""
 
 
 class TrainingLoop:
@@ -142,7 +126,7 @@ class TrainingLoop:
     def _waiting(self) -> Iterable[Row]:
         """Yield what may begin now: organisations take turns, whoever came first."""
         rows = self._open.rows.values()
-        held = Counter(r.organisation for r in rows if _training(r).claim is not None)
+        held = Counter(row.organisation for row in rows if self._takes_a_place(row))
         if held.total() >= self._most:
             return
         queues = self._queues()
@@ -152,6 +136,12 @@ class TrainingLoop:
             yield queues[turn].popleft()
             if not queues[turn]:
                 del queues[turn]
+
+    def _takes_a_place(self, row: Row) -> bool:
+        """Say whether somebody has taken it on, and has not given it up."""
+        aside = self._set_aside.get(row.id)
+        given_up = aside is not None and aside.is_hopeless and aside.seen == row.state
+        return _training(row).claim is not None and not given_up
 
     def _queues(self) -> dict[OrganisationId, deque[Row]]:
         """Return what waits, of each organisation in the order in which it came."""
@@ -225,7 +215,7 @@ class TrainingLoop:
         aside = self._set_aside.get(row.id)
         if aside is None:
             return False
-        if aside.not_before is not None:
+        if not aside.is_hopeless:
             return self._core.clock() < aside.not_before
         if aside.seen == row.state:
             return True
@@ -235,14 +225,16 @@ class TrainingLoop:
         return False
 
     def _put_aside(self, row: Row, reason: str, *, is_defect: bool = False) -> None:
-        before = self._set_aside.get(row.id, SetAside(reason, 0, None))
-        failures, defects = before.failures + 1, before.defects + is_defect
-        pause = min(timedelta(seconds=2 ** min(failures, 20)) / 2, LONGEST_PAUSE)
-        is_over = defects >= MOST_DEFECTS
-        until = None if is_over else self._core.clock() + pause
+        aside = after_failure(
+            self._set_aside.get(row.id),
+            reason,
+            self._core.clock(),
+            LONGEST_PAUSE,
+            is_defect=is_defect,
+        )
         seen = self._open.rows[row.id].state
-        self._set_aside[row.id] = SetAside(reason, failures, until, defects, seen)
-        if is_over:
+        self._set_aside[row.id] = evolve(aside, seen=seen)
+        if aside.is_hopeless:
             log.error("The training of %s is tried no more by this process", row.id)
 
     # --- what is over --------------------------------------------------------------
