@@ -11,11 +11,13 @@ from arena_core.application.pipeline_runner import (
     GAVE_UP,
     LOOK_AT_ALL,
     PipelineRunner,
+    _Waiting,
 )
 from arena_core.application.setting_aside import MOST_DEFECTS, SetAside
 from arena_core.application.stage_steps import Step
 from arena_core.application.views import Halt
 from arena_core.domain.errors import Conflict, Corrupt, PreconditionFailed, Unavailable
+from arena_core.domain.ids import StageId
 from arena_core.domain.stage_settings import Retries
 from unit.pipelines_at_work import Works
 
@@ -278,6 +280,19 @@ def test_a_runner_that_begins_knows_what_the_one_before_it_knew(works):
     works.go_on()
     works.succeed(first)
     assert works.statuses()[0] == "Succeeded"
+
+
+def test_of_stages_that_wait_for_one_experiment_none_is_lost(works):
+    """A log of earlier releases may have bound it twice."""
+    first = works.train()
+    works.trigger()
+    works.begin(first)
+    other = StageId(uuid4())
+    works.runner._wait(other, _Waiting(first, None))
+    works.runner._forget(other)
+    works.finish(first)
+    assert works.statuses() == ["Succeeded"]
+    assert not works.runner._waits_for
 
 
 def test_all_stages_are_looked_at_once_in_a_while(works):

@@ -284,7 +284,9 @@ def test_an_attempt_that_failed_leaves_something_too():
     waiting = state(triggered(RETRIES), STARTED, failed)
     assert (waiting.yields, waiting.yielded_by) == (LEFT, RUN)
     spec.given(triggered(RETRIES), STARTED, failed).when(RequestStageStop()).then(
-        StageStopped(RUN, "It was stopped before it began.", LEFT, NOW)
+        StageStopped(
+            RUN, "It was stopped while it waited for another attempt.", LEFT, NOW
+        )
     )
 
 

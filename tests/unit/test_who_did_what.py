@@ -107,6 +107,17 @@ def test_who_stops_the_training_of_a_stage_has_stopped_its_run(chain):
     assert said(earlier.stopped_by) == ("operator:sam", "it diverges")
 
 
+def test_who_stops_what_waits_for_another_attempt_is_known(chain):
+    chain.insert(retries=Retries(1, 3600))
+    chain.trigger(1)
+    chain.start(1)
+    chain.fail(1)
+    as_(chain, "sam").pipelines.stop(chain.id, chain.stage(1).id, reason="enough")
+    run = latest(chain)
+    assert run.reason == "It was stopped while it waited for another attempt."
+    assert said(run.stopped_by) == ("operator:sam", "enough")
+
+
 def test_who_stops_another_training_of_its_experiment_has_not_stopped_the_run(chain):
     chain.insert()
     chain.run(1, "a")

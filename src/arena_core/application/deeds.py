@@ -13,6 +13,7 @@ from attrs import frozen
 from arena_core.domain.stage_events import (
     NOT_APPROVED,
     NOT_BEGUN,
+    NOT_RETRIED,
     StageApproved,
     StageStopped,
     StageStopRequested,
@@ -88,7 +89,7 @@ def _what(event: object) -> What | None:
             return What.APPROVED
         case StageStopped(reason=reason) if reason == NOT_APPROVED:
             return What.REJECTED
-        case StageStopped(reason=reason) if reason == NOT_BEGUN:
+        case StageStopped(reason=reason) if reason in (NOT_BEGUN, NOT_RETRIED):
             return What.STOPPED
         case StageStopRequested(timed_out=False) | StopRequested():
             return What.STOPPED

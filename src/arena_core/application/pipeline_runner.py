@@ -61,7 +61,8 @@ class PipelineRunner:
         self._position = 0
         self._looked_at_all = _NEVER
         self._waiting: dict[StageId, _Waiting] = {}
-        self._waits_for: dict[UUID, StageId] = {}
+        self._waits_for: dict[UUID, set[StageId]] = {}
+        """By stream: an old log may have several stages of one experiment."""
         self._due: dict[StageId, datetime] = {}
         """Those that wait for a moment: most wait for news only."""
         self._news: set[StageId] = set()
@@ -123,20 +124,24 @@ class PipelineRunner:
         if recorded.name.startswith(f"{stage.KIND}."):
             self._news.add(StageId(recorded.stream))
         elif recorded.stream in self._waits_for and concerns_work(recorded.event):
-            self._news.add(self._waits_for[recorded.stream])
+            self._news |= self._waits_for[recorded.stream]
 
     def _wait(self, stage_id: StageId, waiting: _Waiting) -> None:
         self._forget(stage_id)
         self._waiting[stage_id] = waiting
         if waiting.stream is not None:
-            self._waits_for[waiting.stream] = stage_id
+            self._waits_for.setdefault(waiting.stream, set()).add(stage_id)
         if waiting.due is not None:
             self._due[stage_id] = waiting.due
 
     def _forget(self, stage_id: StageId) -> None:
         self._due.pop(stage_id, None)
         before = self._waiting.pop(stage_id, None)
-        if before is not None and before.stream is not None:
+        if before is None or before.stream is None:
+            return
+        beside = self._waits_for.get(before.stream, set())
+        beside.discard(stage_id)
+        if not beside:
             self._waits_for.pop(before.stream, None)
 
     # --- one stage -----------------------------------------------------------------

@@ -45,6 +45,7 @@ from arena_core.domain.stage_condition import judged
 from arena_core.domain.stage_events import (
     NOT_APPROVED,
     NOT_BEGUN,
+    NOT_RETRIED,
     ApprovalRequested,
     AttemptFailed,
     CheckpointConsumed,
@@ -130,7 +131,8 @@ def decide(command: Command, state: Stage | None, now: datetime) -> Sequence[Eve
                 )
             ]
         case RequestStageStop(), Stage(status=Status.PENDING):
-            return [_stopped(state, NOT_BEGUN, now)]
+            reason = NOT_RETRIED if state.run.attempt else NOT_BEGUN
+            return [_stopped(state, reason, now)]
         case RequestStageStop(), Stage(status=Status.RUNNING):
             return [StageStopRequested(state.run.id, timed_out=False)]
         case RequestStageStop(), Stage(status=Status.STOPPING):

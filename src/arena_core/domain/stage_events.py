@@ -19,6 +19,7 @@ from arena_core.domain.values import sha256
 
 NOT_APPROVED = "It was not approved."
 NOT_BEGUN = "It was stopped before it began."
+NOT_RETRIED = "It was stopped while it waited for another attempt."
 """Reasons of `StageStopped`, by which a rejection and a stop are known in every log: no
 other may be worded so, and these never otherwise."""
 
