@@ -19,6 +19,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -187,9 +188,13 @@ class Run:
             shutil.copytree(source, unseen, dirs_exist_ok=True)
         if trace is not None:
             (unseen / "golden.npz").write_bytes(_golden(trace))
-        if place.exists():
-            shutil.rmtree(place)
+        # What is replaced is taken out of sight as a whole, too.
+        before = place.with_name(f".{place.name}.before")
+        shutil.rmtree(before, ignore_errors=True)
+        with suppress(FileNotFoundError):  # or whoever has read it has removed it
+            place.rename(before)
         unseen.rename(place)
+        shutil.rmtree(before, ignore_errors=True)
 
     def _forget_states(self) -> None:
         states = self.folder / STATES

@@ -191,6 +191,19 @@ def test_what_ends_with_its_trainer_ends_when_that_is_closed(runs, trainer):
     assert "SIGKILL" in seen.reason
 
 
+def test_what_ended_by_itself_holds_no_descriptor_of_its_trainer(runs):
+    tied, counts = shell(runs, ends_with_us=True), []
+    for _ in range(4):
+        order = a_script("exit 0")
+        tied.start(order, nothing)
+        ended(tied, order.run_id)
+        nothing_left(order.run_id)
+        tied.look(a_script("another").run_id)
+        counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    tied.close()
+    assert counts[0] == counts[-1]
+
+
 def test_what_ends_with_its_trainer_ends_when_that_is_killed(runs, trainer):
     order = a_script(FOREVER)
     with starter(runs, order, 0, "stay", "tied") as server:
@@ -282,6 +295,29 @@ def test_a_lost_run_can_be_stopped_and_discarded(runs, trainer):
     trainer.discard(order.run_id)
     assert left(order.run_id) == []
     assert [p.name for p in (runs / str(order.run_id)).iterdir()] == ["started.json"]
+
+
+def test_what_is_discarded_already_is_not_looked_for_again(runs, trainer, monkeypatch):
+    order = started_forever(trainer)
+    trainer.discard(order.run_id)
+
+    def looked_for(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(process.process_tree, "left_over", looked_for)
+    trainer.discard(order.run_id)
+    shell(runs).discard(order.run_id)
+
+
+def test_asking_how_far_it_is_does_nothing_to_it(runs, trainer, monkeypatch):
+    order = started_forever(trainer)
+    kill(shim_of(runs, order.run_id))
+
+    def cleared(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(trainer, "_clear", cleared)
+    assert trainer.pace(order.run_id) is None
 
 
 def test_a_shim_cannot_be_ended_by_the_usual_signals(runs, trainer):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -166,6 +167,40 @@ def test_a_checkpoint_may_be_a_folder_and_takes_the_place_of_the_one_before(
         run.checkpoint(5, source)
         assert (source / text).exists(), "it is copied"
     assert [p.name for p in (folder / "checkpoints/5").iterdir()] == ["two"]
+
+
+def test_what_is_written_again_is_never_seen_in_parts(folder, monkeypatch):
+    run, place = a_run(folder), folder / "checkpoints/5"
+    names = ["a", "b"]
+
+    def write(unseen):
+        for name in names:
+            (unseen / name).touch()
+
+    def removed(path, **said):
+        assert not place.exists() or sorted(p.name for p in place.iterdir()) == names
+        of_shutil(path, **said)
+
+    of_shutil = shutil.rmtree
+    run.checkpoint(5, write)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    run.checkpoint(5, write)
+    assert checkpoints(folder) == [5]
+
+
+def test_what_was_read_and_removed_meanwhile_may_be_written_again(folder, monkeypatch):
+    run, place = a_run(folder), folder / "checkpoints/5"
+
+    def rename(path, target):
+        if path == place:
+            shutil.rmtree(place)
+        return of_path(path, target)
+
+    of_path = Path.rename
+    run.checkpoint(5, lambda unseen: (unseen / "one").touch())
+    monkeypatch.setattr(Path, "rename", rename)
+    run.checkpoint(5, lambda unseen: (unseen / "two").touch())
+    assert [p.name for p in place.iterdir()] == ["two"]
 
 
 def test_the_state_is_there_before_the_checkpoint_and_the_last_two_are_kept(folder):

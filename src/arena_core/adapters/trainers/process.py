@@ -127,7 +127,8 @@ class ProcessTrainer:
 
     def pace(self, run_id: RunId) -> Pace | None:
         try:
-            seen = self.look(run_id)
+            with disk.translated(CONTENTS):
+                seen = sighting_of(self._of(run_id).path)  # and nothing is done to it
         except Unavailable:  # whatever else there is to be read can be read still
             return None
         if seen.state is not RunState.RUNNING or seen.started_at is None:
@@ -143,6 +144,9 @@ class ProcessTrainer:
 
     def discard(self, run_id: RunId) -> None:
         """See `Trainer`.  What stays is a mark that keeps it from being started."""
+        if self._is_discarded(run_id):
+            self._ended.pop(run_id, None)
+            return
         self.stop(run_id)
         with disk.translated(CONTENTS):
             folder = self._of(run_id).path
@@ -153,6 +157,16 @@ class ProcessTrainer:
             run_records.write(folder / run_records.STARTED, never)
             remove_some(folder, unless=lambda name: name == run_records.STARTED)
         self._ended.pop(run_id, None)
+
+    def _is_discarded(self, run_id: RunId) -> bool:
+        """Say whether nothing but the mark is left, so that nothing is to be done."""
+        folder = self._of(run_id).path
+        try:
+            left = [each.name for each in folder.iterdir()]
+            started = run_records.read(folder / run_records.STARTED) or {}
+        except (OSError, run_records.Damaged):
+            return False
+        return left == [run_records.STARTED] and run_records.NEVER in started
 
     def close(self) -> None:
         self._shims.close(END_PATIENCE_S)

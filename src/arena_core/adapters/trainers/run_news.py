@@ -167,14 +167,15 @@ def _checkpoints(folder: Path) -> tuple[Sequence[Found], str | None]:
     if len(names) > MOST_ENTRIES:
         return [], f"There are more than {MOST_ENTRIES} checkpoints: write fewer."
     found: list[Found] = []
+    fault = None
     for name in sorted(names):
         if name.startswith("."):
             continue  # not finished yet
         fault = _fault_of(folder / name)
         if fault is not None:
-            return found, fault
+            break
         found.append(Found(int(name), folder / name))
-    return sorted(found, key=lambda f: f.step), None
+    return sorted(found, key=lambda f: f.step), fault
 
 
 def _fault_of(place: Path) -> str | None:

@@ -30,8 +30,8 @@ class Shims:
         """`end_with_us`: whether they end when this is closed, or its process dies."""
         self._end_with_us = end_with_us
         self._lock = threading.Lock()
-        self._pids: set[int] = set()
-        self._ties: list[int] = []
+        self._ties: dict[int, int | None] = {}
+        """By pid, of those that have not ended: what each holds on to, if it does."""
 
     def start(self, folder: Path) -> bytes:
         """Start one over the run in `folder`; return its answer, nothing if it died."""
@@ -50,10 +50,8 @@ class Shims:
             os.close(alive)
             os.close(said)
         with self._lock:
-            self._pids.add(pid)
-            if self._end_with_us:
-                self._ties.append(tie)
-            else:
+            self._ties[pid] = tie if self._end_with_us else None
+            if not self._end_with_us:
                 os.close(tie)
         with os.fdopen(heard, "rb", buffering=0) as pipe:
             ready, _, _ = select.select([pipe], [], [], START_PATIENCE_S)
@@ -62,19 +60,24 @@ class Shims:
     def reap(self) -> None:
         """Take note of shims that have ended, which would stay as zombies."""
         with self._lock:
-            self._pids = {pid for pid in self._pids if not _has_ended(pid)}
+            for pid in [pid for pid in self._ties if _has_ended(pid)]:
+                self._let_go(self._ties.pop(pid))
 
     def close(self, within_s: float) -> None:
         """End those that end with us, and wait for that.  Safe to call twice."""
         with self._lock:
-            ties, self._ties = self._ties, []
-        for tie in ties:
-            os.close(tie)
+            for pid, tie in self._ties.items():
+                self._let_go(tie)
+                self._ties[pid] = None
         deadline = time.monotonic() + within_s
-        while ties and self._pids and time.monotonic() < deadline:
+        while self._end_with_us and self._ties and time.monotonic() < deadline:
             self.reap()
             time.sleep(_PAUSE_S)
         self.reap()
+
+    def _let_go(self, tie: int | None) -> None:
+        if tie is not None:
+            os.close(tie)
 
 
 def kill(folder: Path) -> None:
