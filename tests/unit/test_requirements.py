@@ -173,6 +173,17 @@ def test_where_gymnasium_says_nothing_every_environment_is_let_be():
     KnownEnvironments(frozenset).check("Nobody-knows-v0")
 
 
+def test_what_was_known_stays_known_though_gymnasium_says_nothing():
+    now, told = [0.0], [KNOWN]
+    known = KnownEnvironments(lambda: told[0], lambda: now[0])
+    known.check("CartPole-v1")
+    now[0], told[0] = AGAIN_S, frozenset()
+    for _ in range(2):
+        with pytest.raises(Rejected, match="Did you mean CartPole-v1"):
+            known.check("CartPoel-v1")
+    known.check("CartPole-v1")
+
+
 def test_gymnasium_is_asked_in_a_process_of_its_own(monkeypatch):
     told = known_environments.ask()
     assert "CartPole-v1" in told

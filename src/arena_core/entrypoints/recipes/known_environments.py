@@ -16,7 +16,8 @@ from arena_core.adapters.trainers.programs import Limits, Program, environment
 from arena_core.domain.errors import Rejected
 from arena_core.domain.values import shown
 
-PATIENCE_S = 20.0
+PATIENCE_S = 5.0
+"""Pipelines wait for it too; what it does not say, a training finds out."""
 AGAIN_S = 10.0
 """So long it is not asked again: what is unknown may be installed meanwhile."""
 _PROGRAM = "import gymnasium\nprint(*gymnasium.registry, sep='\\n')"
@@ -58,7 +59,8 @@ class KnownEnvironments:
             return  # one that is named with its module is for the training to find
         with self._lock:
             if self._monotonic() - self._asked_at >= AGAIN_S:
-                self._known = self._ask()
+                # Who does not say has not forgotten what it said before.
+                self._known = self._ask() or self._known
                 self._asked_at = self._monotonic()
         if not self._known or self._is_known(name):
             return
