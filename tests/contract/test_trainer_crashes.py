@@ -309,7 +309,7 @@ def test_what_is_discarded_already_is_not_looked_for_again(runs, trainer, monkey
     shell(runs).discard(order.run_id)
 
 
-def test_asking_how_far_it_is_does_nothing_to_it(runs, trainer, monkeypatch):
+def test_asking_how_far_it_is_does_nothing_to_it(trainer, monkeypatch):
     order = started_forever(trainer)
 
     def looked(_):
