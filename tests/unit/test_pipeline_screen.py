@@ -22,7 +22,8 @@ TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  "
 
 
 def far(step):
-    known = {"step": step, "max_steps": 100, "steps_per_s": None, "left_s": None}
+    known = dict.fromkeys(("queue_position", "steps_per_s", "left_s"))
+    known |= {"step": step, "max_steps": 100}
     return Progress(SimpleNamespace(training=SimpleNamespace(**known)), {})
 
 

@@ -45,7 +45,9 @@ def drawn(pipeline, trainings=None):
 
 
 def training(**said):
-    known = {"step": None, "max_steps": None, "steps_per_s": None, "left_s": None}
+    known = dict.fromkeys(
+        ("queue_position", "step", "max_steps", "steps_per_s", "left_s")
+    )
     return Progress(
         SimpleNamespace(training=SimpleNamespace(**known | said)), {"score": 1.5}
     )

@@ -1,20 +1,27 @@
 """What waits for its turn to train says at which place it stands."""
 
-from datetime import timedelta
+import io
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from attrs import evolve
+from rich.console import Console
 
 from arena_core.adapters.trainers.memory import MemoryTrainer
 from arena_core.application.handling import Change
 from arena_core.domain import experiment
-from arena_core.entrypoints.training_progress import Progress, line
+from arena_core.domain.experiment import Status
+from arena_core.entrypoints.cli.training_watching import seen
+from arena_core.entrypoints.pipeline_tree import trainings_of, tree
+from arena_core.entrypoints.stage_words import note_of_run
+from arena_core.entrypoints.training_progress import Progress, line, words
 from unit.by_hand import handle
 from unit.pipelines_at_work import CARTPOLE, COMMAND, LAB, Works
 from unit.scenes import STRANGER
 from unit.workers import World
 
 HOUR = timedelta(hours=1)
+TURN = "waits for its turn to train: place 1 in the queue"
 
 
 def train_for_ever(run):
@@ -123,6 +130,11 @@ def test_a_stage_whose_training_waits_says_so(works):
     assert (works.statuses(), run.queue_position) == (["Running"], 1)
     (listed,) = works.use.pipelines.runs(works.pipeline, works.stage(1).id)
     assert listed.queue_position == 1
+    assert note_of_run(listed) == TURN
+    drawn = Console(width=120, record=True, file=io.StringIO())
+    shown = trainings_of(works.use, works.view())
+    drawn.print(tree(works.view(), shown, datetime.now(UTC)))
+    assert drawn.export_text().count(TURN) == 1
     works.begin(bound)
     assert works.run(1).queue_position is None
 
@@ -130,7 +142,22 @@ def test_a_stage_whose_training_waits_says_so(works):
 def test_a_training_that_waits_says_so_on_its_line(works):
     (waiting,) = asked_for(works, 1)
     view = works.use.experiments.get(waiting)
-    assert "place 1 in the queue" in line(Progress.of(works.use, view)).plain
+    assert words(Progress.of(works.use, view)) == [TURN]
+    assert line(Progress.of(works.use, view)).plain.count(TURN) == 1
     works.begin(waiting)
     view = works.use.experiments.get(waiting)
     assert "queue" not in line(Progress.of(works.use, view)).plain
+
+
+def test_what_its_stage_is_about_to_train_again_is_pending(works):
+    bound = works.train()
+    works.trigger()
+    works.succeed(bound)
+    assert seen(works.use, bound).status is Status.SUCCEEDED
+    works.use.training.train(bound)
+    assert works.use.experiments.get(bound).status is Status.SUCCEEDED
+    about = seen(works.use, bound)
+    assert (about.status, about.training) == (Status.PENDING, None)
+    works.go_on()
+    works.begin(bound)
+    assert seen(works.use, bound).training.number == 2

@@ -221,10 +221,18 @@ class Training:
             return None
         return found
 
+    def is_to_begin(self, experiment_id: UUID) -> bool:
+        """Say whether its stage was triggered, and has not begun to train it yet."""
+        return self._of_its_stage(experiment_id) is stage_run.Status.PENDING
+
     def _is_in_its_stage(self, experiment_id: UUID) -> bool:
+        return self._of_its_stage(experiment_id) in stage_run.AT_WORK
+
+    def _of_its_stage(self, experiment_id: UUID) -> stage_run.Status | None:
+        """Return how the stage stands that it is bound to; None: it never ran."""
         bound = bound_to(self.session, experiment_id)
         row = None if bound is None else self.session.rows.get(bound.planned.id)
-        return row is not None and row.state.status in stage_run.AT_WORK
+        return None if row is None else row.state.status
 
     # --- how -----------------------------------------------------------------------
 

@@ -30,10 +30,12 @@ def tree(view: PipelineView, trainings: Mapping[UUID, Progress], now: datetime) 
     root = Tree(Text(visible(view.name), style="bold"), guide_style="dim")
     for stage in view.stages:
         branch = root.add(_title(stage))
-        training = trainings.get(stage.id)
-        if training is not None and stage.status in AT_WORK and words(training):
+        said = note(stage, now)
+        training = trainings.get(stage.id) if stage.status in AT_WORK else None
+        # What it waits for is a note of both.
+        if training is not None and words(training) not in ([], [said]):
             branch.add(_progress(training))
-        if (said := note(stage, now)) is not None:
+        if said is not None:
             branch.add(Text(visible(said)))
         if (typed := how_to_approve(view.name, stage)) is not None:
             branch.add(Text(visible(typed), style="bold"))

@@ -99,6 +99,8 @@ def note_of_run(run: RunView) -> str | None:
     """Return what a run that is listed has to say of itself."""
     if run.awaits_approval:
         return "waits for an approval"
+    if run.queue_position is not None:
+        return turn(run.queue_position)
     said = [run.finding if run.reason is None else None, why_ended(run)]
     if run.approved_by is not None:
         said.append(by("Approved", run.approved_by))

@@ -45,8 +45,10 @@ class Progress:
 
 
 def words(progress: Progress) -> list[str]:
-    """Return steps, rate, time left and scores, as far as they are known."""
+    """Return what it waits for, or steps, rate, time left and scores, if known."""
     training, told = progress.view.training, []
+    if training is not None and training.queue_position is not None:
+        return [turn(training.queue_position)]
     if training is not None and training.step is not None:
         most = "" if training.max_steps is None else f" of {training.max_steps:,}"
         told.append(f"step {training.step:,}{most}")
@@ -89,8 +91,6 @@ def line(progress: Progress) -> Text:
         text.append("  ").append(bar(done))
     for word in words(progress):
         text.append(f"  {word}")
-    if view.training is not None and view.training.queue_position is not None:
-        text.append(f"  {turn(view.training.queue_position)}")
     if view.reason and not progress.is_at_work:
         text.append(f"\n{visible(view.reason)}", style="dim")
     return text

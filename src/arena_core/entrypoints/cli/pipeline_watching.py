@@ -143,4 +143,5 @@ def _line(stage: StageView, training: Progress | None) -> str:
     done = [] if training is None or stage.status not in AT_WORK else words(training)
     causes = [f"stale: {stale(cause)}" for cause in stage.stale_because]
     head = f"{time_of(now)}  {stage.position} {name_of(stage)}: {stage.status.value}"
-    return "; ".join(filter(None, [head, ", ".join(done), note(stage, now), *causes]))
+    said = dict.fromkeys([", ".join(done), note(stage, now)])  # once, if they agree
+    return "; ".join(filter(None, [head, *said, *causes]))

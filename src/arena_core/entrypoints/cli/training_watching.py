@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from shlex import quote
 from uuid import UUID
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from arena_core.application.resources import ExperimentView
 from arena_core.application.use_cases import UseCases
-from arena_core.domain.experiment import Status
+from arena_core.domain.experiment import AT_WORK, Status
 from arena_core.entrypoints.cli.following import (
     LogTail,
     detachable,
@@ -77,14 +77,25 @@ def then(
 
 
 def say(use: UseCases, experiment_id: UUID) -> None:
-    view = use.experiments.get(experiment_id)
+    view = seen(use, experiment_id)
     say_line(f"{view.name}: {view.status.value}")
+
+
+def seen(use: UseCases, experiment_id: UUID) -> ExperimentView:
+    """Return the experiment; Pending if its stage is about to train it again.
+
+    How the training before has ended is not what whoever asks for one wants to know.
+    """
+    view = use.experiments.get(experiment_id)
+    if view.status in AT_WORK or not use.training.is_to_begin(experiment_id):
+        return view
+    return evolve(view, status=Status.PENDING, training=None, reason=None)
 
 
 def under_way(use: UseCases, experiment_id: UUID) -> Progress | None:
     if use.training.settled(experiment_id) is not None:
         return None
-    return Progress.of(use, use.experiments.get(experiment_id))
+    return Progress.of(use, seen(use, experiment_id))
 
 
 def echo(lines: Sequence[str]) -> None:
