@@ -51,6 +51,8 @@ def test_a_path_without_spaces_is_told_by_the_name_of_its_file(
     st.sampled_from(["", "/"]),
     st.sampled_from([*AROUND, "'{}'", "-L{}", "PATH=/bin:{}", "x:{}"]),
 )
+@example("~Jane/", ["Jane"], "", "-L{}")
+@example("/", ["Jane"], "", "-L{}")
 def test_of_a_folder_nothing_is_told(root, folders, end, around):
     if not end and len(folders) == 1 and around == "-L{}":
         folders = [*folders, *folders]  # behind a word one slash is no path
@@ -78,6 +80,10 @@ def test_what_is_no_path_is_told_as_it_was_printed(line):
         ("cannot open /root", "cannot open ..."),
         ("'/srv/data.csv/secret'", "'...'"),
         ("/opt/python3.11/lib: gone", "...: gone"),
+        ("/home/Jane/.venv/bin/python: can't open", ".../python: can't open"),
+        ("/home/Jane/bin/", "..."),
+        ("/bin/Jane/lib: gone", "...: gone"),
+        ("cc -L~Jane/lib", "cc -L..."),
         ("http://inside.example/a/b.json?key=1", "http:.../b.json?key=1"),
     ],
 )

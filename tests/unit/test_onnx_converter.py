@@ -203,6 +203,9 @@ JUNK = {
     "nothing": b"",
     "text": b"no model",
     "cut off": models.policy()[:-1],
+    # Fields 2 and 3 of a model: who has made it, and with which version.
+    "a producer that is no text": models.policy() + b"\x12\x02\xf0t",
+    "a version that is no text": models.policy() + b"\x1a\x02\xf0t",
     "TorchScript": (CHECKPOINTS / "torch_files" / "script.pt").read_bytes(),
     "a state dict": (CHECKPOINTS / "torch_files" / "tensors.pt").read_bytes(),
 }

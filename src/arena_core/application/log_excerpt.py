@@ -18,14 +18,17 @@ _QUOTED = re.compile(
 _PART = r"(?:[/\\]+[^\s'\"`/\\]+)"
 _BARE = re.compile(
     r"(?:(?<![\w.~/\\-])"
-    r"(?:file:|[A-Za-z]:(?=[/\\])|~[\w.-]*(?=[/\\])|\.{1,2}(?=[/\\]))?"
-    rf"{_PART}|{_PART}{{2}}){_PART}*[/\\]*"
+    r"(?:file:|[A-Za-z]:(?=[/\\])|\.{1,2}(?=[/\\]))?"
+    rf"{_PART}|~[\w.-]*{_PART}|{_PART}{{2}}){_PART}*[/\\]*"
 )
 """Behind a word one slash is no path yet: `and/or`, `it/s`."""
 _NAME = re.compile(
     rf"(?P<name>[\w.+-]+\.(?:{_FILES}))(?P<rest>(?:[^\w.+/\\-][^/\\]*)?)",
     re.IGNORECASE,
 )
+_PROGRAMS = ("bin", "sbin")
+"""Folders in which whatever has a name is a program."""
+_PROGRAM = re.compile(r"[\w.+-]+(?:[^\w.+/\\-].*)?")
 
 
 def with_end_of_log(reason: str, lines: Sequence[str]) -> str:
@@ -53,8 +56,8 @@ def _within_quotes(found: re.Match[str]) -> str:
 
 def _masked(path: str) -> str:
     """Return the name of the file, and what follows it such as `:12`, for a path."""
-    last = re.split(r"[/\\]", path)[-1]
-    name = _NAME.fullmatch(last)
-    if name is None:
+    *_, folder, last = ["", *re.split(r"[/\\]", path)]
+    name = _PROGRAM.fullmatch(last) if folder in _PROGRAMS else None
+    if name is None and _NAME.fullmatch(last) is None:
         return "..." + last[len(last.rstrip("):,;.]}>")) :] if last else "..."
     return f".../{last}"

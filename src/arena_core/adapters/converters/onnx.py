@@ -58,9 +58,15 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 -- onnx has no types
         proto = ModelProto.FromString(data)
     except protobuf.DecodeError as error:
         raise _no_model() from error
-    if not proto.HasField("graph"):
+    said = (proto.producer_name, proto.producer_version, *_names(proto.graph))
+    if not proto.HasField("graph") or not all(map(_is_text, said)):
         raise _no_model()
     return proto
+
+
+def _is_text(name: object) -> bool:
+    """Say whether it is UTF-8: of old messages, protobuf gives bytes if it is not."""
+    return isinstance(name, str)
 
 
 def _no_model() -> Rejected:
