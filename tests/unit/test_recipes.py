@@ -209,3 +209,19 @@ def test_plain_settings_run_nothing_that_they_name(harmless):
 @pytest.mark.parametrize("named", NAMES_CODE)
 def test_modules_paths_and_programs_are_for_whoever_is_trusted(named):
     assert runs_what_it_names(named)
+
+
+def test_a_value_that_is_none_of_those_there_are_is_told_with_them_alone():
+    said = setup(
+        algorithm="PPO",
+        source=gym("CartPole-v1"),
+        recipe="sb3",
+        config={"device": "tpu"},
+    )
+    with pytest.raises(Rejected) as refusal:
+        checked(said)
+    assert str(refusal.value) == (
+        "The config.device is wrong: Invalid enum value 'tpu'. "
+        "Use one of auto, cpu, cuda."
+    )
+    assert refusal.value.field == "config.device"

@@ -141,10 +141,7 @@ def checked(setup: Setup) -> Mapping[str, Any]:
     recipe = recipe_of(setup)
     said = msgspec.json.decode(setup.config)
     _check_names(recipe, said)
-    try:
-        read: msgspec.Struct = strict_json.convert(said, recipe.config, at="config")
-    except Rejected as error:
-        raise Rejected(f"{error} {_settings(recipe)}", field=error.field) from error
+    read: msgspec.Struct = strict_json.convert(said, recipe.config, at="config")
     if isinstance(read, recipe_settings.Command):
         command_lines.check(read.argv)
     settings: dict[str, Any] = msgspec.to_builtins(read)

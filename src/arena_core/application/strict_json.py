@@ -13,6 +13,7 @@ from arena_core.domain.errors import Rejected
 T = TypeVar("T")
 
 _PROBLEM = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?", re.DOTALL)
+_PLACE = re.compile(r" - at `.*", re.DOTALL)
 _LONGEST_PROBLEM = 200
 
 
@@ -29,7 +30,7 @@ def decode(data: bytes, *, most_levels: int) -> object:
     except ValueError as error:
         raise Rejected(
             "It is not JSON with finite numbers in UTF-8: write it with a JSON "
-            f"library, without NaN or Infinity ({shown(str(error))})."
+            f"library, without NaN or Infinity ({shown(_PLACE.sub('', str(error)))})."
         ) from error
     if not _is_shallow(obj, most_levels):
         raise Rejected(too_deep)
@@ -64,5 +65,5 @@ def convert(obj: object, form: type[T], *, at: str = "") -> T:
 
 def _readable(problem: str) -> str:
     """Return what msgspec says without what may not stand in a message."""
-    plain = re.sub(r"[^A-Za-z0-9 .,_|<>=-]", "?", problem.replace("`", ""))
+    plain = re.sub(r"[^A-Za-z0-9 .,_|<>='-]", "?", problem.replace("`", ""))
     return plain[:_LONGEST_PROBLEM]

@@ -30,9 +30,9 @@ __all__ = ["is_at_work", "watched"]
 SAID_AGAIN_S = 10.0
 """How often it is told how far a training is where nothing is drawn anew."""
 GOES_ON = (
-    "The pipeline goes on as soon as a server runs on its store, and what trains goes "
-    "on by itself. Watch it with arena-core pipeline watch, end it with arena-core "
-    "pipeline stop."
+    "What trains goes on by itself, and the pipeline by a server that runs on its "
+    "store, once what waits for an approval has it. Watch it with arena-core pipeline "
+    "watch, end it with arena-core pipeline stop."
 )
 
 
