@@ -516,6 +516,27 @@ def test_what_was_deleted_is_told(chain):
     assert "stage 1" in found.sentence
 
 
+def test_where_there_is_no_best_checkpoint_any_more_that_is_told(chain):
+    ran(chain, "a", "b")
+    chain.run(1, "c", None)
+    found = cause(chain, 2)
+    assert (found.why, found.now) == (Why.PRODUCED, None)
+    assert found.sentence == "Stage 1 yields no best checkpoint now."
+    assert chain.stage(1).run.produced.digest == digest("c"), "what it has left is told"
+
+
+def test_what_makes_way_for_a_new_run_was_not_deleted_by_anybody(chain):
+    ran(chain, "a", "b")
+    chain.trigger(1)
+    chain.start(1)
+    chain.write(1, 10, "c")
+    found = cause(chain, 2)
+    assert found.why is Why.DELETED
+    assert found.sentence == (
+        "The checkpoint that stage 1 has left makes way for that of its new run."
+    )
+
+
 def test_another_rule_is_told_and_taking_it_back_makes_fresh(chain):
     chain.insert()
     chain.insert()

@@ -74,7 +74,10 @@ class RunView:
     """Of its training among the organisation's that wait for their turn, from 1."""
     consumed: Product | None
     produced: Product | None
-    """What the stage after it takes, by that one's rule; best where there is none."""
+    """What the stage after it takes, by that one's rule; best where there is none.
+
+    If it has left nothing of that kind, the last that it has left.
+    """
     agent_id: UUID | None
     """Of a Deployment stage: what it put live; else what it added to Agents."""
     training_run_id: UUID | None

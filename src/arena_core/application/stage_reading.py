@@ -141,7 +141,10 @@ def run_view(  # noqa: PLR0913 -- all that a run is shown by
 
 
 def _produced(state: Pipeline, planned: Planned, left: Yields) -> Product | None:
-    """Return what the next stage takes of it, by that one's rule."""
+    """Return what the next stage takes of it, by that one's rule.
+
+    Where there is none of that kind, it is the last that it has left.
+    """
     position = state.position(planned.id)
     rules = [
         after.settings.checkpoint
@@ -149,7 +152,7 @@ def _produced(state: Pipeline, planned: Planned, left: Yields) -> Product | None
         if source(state.stages, number) == planned
     ]
     rule = next(iter(rules), HandOver.BEST)
-    return left.under(rule)
+    return left.under(rule) or left.final
 
 
 def _place(session: Session, executions: Stage) -> int | None:

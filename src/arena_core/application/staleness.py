@@ -14,7 +14,7 @@ from arena_core.application.unseen import Unseen, taken_at
 from arena_core.domain.ids import Digest, StageId
 from arena_core.domain.pipeline import Pipeline
 from arena_core.domain.stage_order import Planned
-from arena_core.domain.stage_run import Consumed, Run
+from arena_core.domain.stage_run import AT_WORK, Consumed, Run
 from arena_core.domain.stage_settings import Settings
 
 
@@ -83,9 +83,12 @@ class _Stale:
         rule, before = self.planned.settings.checkpoint, self.run.settings.checkpoint
         there, was = left.under(rule), left.under(before)
         if there is not None and self.found.consumed is None:
+            its = self.sight.stage(source.id)
+            trains = its is not None and its.status in AT_WORK
+            gone = "makes way for that of its new run" if trains else "was deleted"
             return self._cause(
                 Why.DELETED,
-                f"The checkpoint that stage {position} has left was deleted.",
+                f"The checkpoint that stage {position} has left {gone}.",
                 self.unseen.deletions(there),
                 source.id,
             )
@@ -99,9 +102,10 @@ class _Stale:
                 source.id,
             )
         by = None if (its := self.sight.stage(source.id)) is None else its.yielded_by
+        now = f"no {rule.value} checkpoint" if there is None else "another checkpoint"
         return self._cause(
             Why.PRODUCED,
-            f"Stage {position} yields another checkpoint now.",
+            f"Stage {position} yields {now} now.",
             () if by is None else self.unseen.run(source.id, by),
             source.id,
         )
