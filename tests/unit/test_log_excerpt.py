@@ -53,6 +53,7 @@ def test_a_path_without_spaces_is_told_by_the_name_of_its_file(
 )
 @example("~Jane/", ["Jane"], "", "-L{}")
 @example("/", ["Jane"], "", "-L{}")
+@example("/", ["Jane"], "/", "-L{}")
 def test_of_a_folder_nothing_is_told(root, folders, end, around):
     if not end and len(folders) == 1 and around == "-L{}":
         folders = [*folders, *folders]  # behind a word one slash is no path

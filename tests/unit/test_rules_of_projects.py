@@ -104,6 +104,9 @@ BY_ID = {
     "training.log": lambda use, there: use.training.log(there.experiment),
     "training.latest": lambda use, there: use.training.latest(there.experiment),
     "training.settled": lambda use, there: use.training.settled(there.experiment),
+    "training.is_to_begin": lambda use, there: use.training.is_to_begin(
+        there.experiment
+    ),
     "training.wait": lambda use, there: use.training.wait(
         there.experiment, timeout_s=0
     ),

@@ -19,7 +19,7 @@ _PART = r"(?:[/\\]+[^\s'\"`/\\]+)"
 _BARE = re.compile(
     r"(?:(?<![\w.~/\\-])"
     r"(?:file:|[A-Za-z]:(?=[/\\])|\.{1,2}(?=[/\\]))?"
-    rf"{_PART}|~[\w.-]*{_PART}|{_PART}{{2}}){_PART}*[/\\]*"
+    rf"{_PART}|~[\w.-]*{_PART}|{_PART}(?:{_PART}|[/\\])){_PART}*[/\\]*"
 )
 """Behind a word one slash is no path yet: `and/or`, `it/s`."""
 _NAME = re.compile(

@@ -223,6 +223,7 @@ class Training:
 
     def is_to_begin(self, experiment_id: UUID) -> bool:
         """Say whether its stage was triggered, and has not begun to train it yet."""
+        self._state(experiment_id)
         return self._of_its_stage(experiment_id) is stage_run.Status.PENDING
 
     def _is_in_its_stage(self, experiment_id: UUID) -> bool:
