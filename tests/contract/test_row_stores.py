@@ -20,6 +20,7 @@ from arena_core.application.ports import Batch, Query
 from arena_core.domain import project
 from arena_core.domain.errors import Rejected, StorageFull, Unavailable
 
+from contract.interrupts import interrupted_at, interruptible
 from contract.row_store import (
     PROJECTS,
     RowStoreContract,
@@ -125,6 +126,20 @@ class TestSQLite(RowStoreContract):
         assert dying.returncode == -signal.SIGKILL
         assert list(store.find(PROJECTS)) == [project_row(1)]
         assert put(store, 2, project_row(2)) == 2
+
+    @pytest.mark.parametrize("moment", ["BEGIN", "BEGIN IMMEDIATE", "COMMIT"])
+    def test_an_interrupt_leaves_a_store_that_can_be_read_and_written(
+        self, tmp_path, moment
+    ):
+        with (
+            interruptible(),
+            closing(SQLiteRowStore.open(tmp_path / "other.db")) as store,
+        ):
+            put(store, 1, project_row(1))
+            with pytest.raises(KeyboardInterrupt), interrupted_at(moment):
+                put(store, 2, project_row(len(store.find(PROJECTS)) + 1))
+            assert put(store, 3, project_row(3)) == 3
+            assert project_row(3) in store.find(PROJECTS)
 
     def test_a_file_of_another_release_is_begun_anew(self, path, store):
         put(store, 5, project_row(1))

@@ -33,6 +33,7 @@ from contract.event_store import (
     filled,
     renamed,
 )
+from contract.interrupts import interrupted_at, interruptible
 
 
 @pytest.fixture
@@ -407,6 +408,25 @@ class TestALockedDatabase:
                 with pytest.raises(Unavailable):
                     writer.result()
         raw.execute("ROLLBACK")
+
+
+class TestAnInterrupt:
+    @pytest.fixture
+    def store(self, path):
+        with interruptible():
+            store = SQLiteEventStore.open(path, busy_timeout_s=0.2)
+            filled(store, 1)
+            yield store
+            store.close()
+
+    @pytest.mark.parametrize("moment", ["BEGIN IMMEDIATE", "COMMIT"])
+    def test_leaves_a_log_that_can_be_read_and_written(self, store, moment):
+        with pytest.raises(KeyboardInterrupt), interrupted_at(moment):
+            append(store, Write(uuid4(), 0, [CREATED]))
+        before = len(everything(store))
+        append(store, Write(uuid4(), 0, [CREATED]))
+        assert len(everything(store)) == before + 1
+        assert list(store.faults()) == []
 
 
 class TestAFullDisk:

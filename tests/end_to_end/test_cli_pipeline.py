@@ -415,7 +415,7 @@ def test_ctrl_c_ends_the_watching_and_another_one_goes_on_where_it_was(chain):
         eventually(lambda: "● first  " in terminal.drawn, what="the first is running")
         terminal.popen.send_signal(signal.SIGINT)
         assert terminal.wait() == 130
-    assert "what trains goes on by itself" in terminal.drawn.replace("\r\n", " ")
+    assert "What trains goes on by itself" in terminal.drawn.replace("\r\n", " ")
     assert statuses(chain)[0] == "Running"
     chain.hold.unlink()
     watched = chain.run("pipeline", "watch", "chain", "--serve")

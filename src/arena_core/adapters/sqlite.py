@@ -144,9 +144,10 @@ class Database:
             raise self.wording.locked()
         try:
             self._require_open()
-            with self.wording.translated():
-                self._writer.execute("BEGIN IMMEDIATE")
+            # An interrupt may come as soon as it has begun: it is undone then, too.
             try:
+                with self.wording.translated():
+                    self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
                 with self.wording.translated():
                     self._writer.execute("COMMIT")

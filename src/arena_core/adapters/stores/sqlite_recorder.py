@@ -107,8 +107,8 @@ class _Connection(SQLiteConnection):
     def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
         """Take the write lock at once if `commit`; raise what sqlite3 raises."""
         cursor = self.cursor()
-        cursor.execute("BEGIN IMMEDIATE" if commit else "BEGIN")
         try:
+            cursor.execute("BEGIN IMMEDIATE" if commit else "BEGIN")
             yield cursor
             if commit:
                 self.commit()

@@ -5,12 +5,14 @@ what no event tells: how far a training is, and how long it still takes.
 """
 
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from shlex import quote
+from types import FrameType
 from typing import TypeVar
 
 import click
@@ -77,13 +79,25 @@ class TimeIsOver(Exception):  # noqa: N818 -- it is no error of anybody
     """Somebody has waited as long as they wanted to."""
 
 
+@define
+class Watcher:
+    """Whoever looks on, and whether they have asked to leave."""
+
+    leaves: bool = False
+
+
 def looks(
-    arena: Arena, look: Callable[[], T | None], *, timeout_s: float | None = None
+    arena: Arena,
+    watcher: Watcher,
+    look: Callable[[], T | None],
+    *,
+    timeout_s: float | None = None,
 ) -> Iterator[T]:
     """Yield what `look` finds, again and again, until it finds nothing more to see.
 
     It is called when something has happened, and every half second.  Raises
-    `TimeIsOver` if there is still something after `timeout_s`.
+    `TimeIsOver` if there is still something after `timeout_s`, `KeyboardInterrupt`
+    if the watcher leaves.
     """
     store = arena.application.core.store
     until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
@@ -93,6 +107,8 @@ def looks(
         if found is None:
             return
         yield found
+        if watcher.leaves:
+            raise KeyboardInterrupt
         left_s = until_s - time.monotonic()
         if left_s <= 0:
             raise TimeIsOver
@@ -100,19 +116,30 @@ def looks(
 
 
 @contextmanager
-def detachable(goes_on: str) -> Iterator[None]:
+def detachable(goes_on: str) -> Iterator[Watcher]:
     """Say that what is under way goes on, on Ctrl-C and when the time is over.
 
-    The status is 130 then, or 124.
+    The status is 130 then, or 124.  The first Ctrl-C ends the watching between two
+    looks, for this process may do the work as well; a second one interrupts it.
     """
+    watcher = Watcher()
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        if watcher.leaves:
+            signal.default_int_handler(number, frame)
+        watcher.leaves = True
+
+    before = signal.signal(signal.SIGINT, interrupted)
     try:
-        yield
+        yield watcher
     except KeyboardInterrupt:
         click.echo(f"\n{goes_on}", err=True)
         sys.exit(INTERRUPTED)
     except TimeIsOver:
         click.echo(f"The time is over. {goes_on}", err=True)
         sys.exit(TIMED_OUT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @define

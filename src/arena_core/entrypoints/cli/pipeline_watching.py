@@ -50,8 +50,8 @@ def watched(
         found = use.pipelines.get(pipeline_id)
         return found if is_at_work(found) else None
 
-    with detachable(GOES_ON), shown.drawn():
-        for view in looks(arena, look, timeout_s=timeout_s):
+    with detachable(GOES_ON) as watcher, shown.drawn():
+        for view in looks(arena, watcher, look, timeout_s=timeout_s):
             shown.show(view, trainings_of(use, view))
     ended = use.pipelines.get(pipeline_id)
     shown.end(ended)

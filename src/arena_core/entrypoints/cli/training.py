@@ -203,7 +203,8 @@ def log(
     """
     if follow and training is not None:
         raise click.UsageError("--follow is of the latest training: give one of both.")
-    with administration(store, blobs) as arena, detachable("The training goes on."):
+    goes_on = "The training goes on."
+    with administration(store, blobs) as arena, detachable(goes_on) as watcher:
         use = operator(arena)
         found = find_experiment(use, name)
         printed = use.training.log(found.id, lines=lines, training=training)
@@ -211,7 +212,7 @@ def log(
         if follow:
             following = Following(None, run_of(found))
             following.told(printed)
-            for _ in looks(arena, lambda: under_way(use, found.id)):
+            for _ in looks(arena, watcher, lambda: under_way(use, found.id)):
                 echo(following.new(use, found.id))
             echo(following.new(use, found.id, ended=True))
 

@@ -114,9 +114,9 @@ def watched(
     """Show it until it has ended, and end with status 1 unless it has succeeded."""
     use = operator(arena)
     name = use.experiments.get(experiment_id).name
-    with detachable(_goes_on(name)), screen.drawn():
+    with detachable(_goes_on(name)) as watcher, screen.drawn():
         for progress in looks(
-            arena, lambda: under_way(use, experiment_id), timeout_s=timeout_s
+            arena, watcher, lambda: under_way(use, experiment_id), timeout_s=timeout_s
         ):
             if screen.follows:
                 screen.lines(following.new(use, experiment_id))
