@@ -228,6 +228,13 @@ def test_the_audit_shows_the_life_of_a_pipeline_and_of_each_stage(chain):
     assert "let it run" in chain.said("audit", "show", "chain", 1)
     assert names("first")[0] == "experiment.drafted"
     assert names("lab") == ["project.created"]
+    chain.run("pipeline", "watch", "chain", "--serve")
+    for made in ("first", "second"):
+        (ended,) = [
+            row for row in chain.said("audit", "show", made).splitlines()
+            if "training_succeeded" in row
+        ]  # fmt: skip
+        assert "because of" in ended
 
 
 def test_the_audit_tells_namesakes_apart_and_finds_what_was_deleted(chain):

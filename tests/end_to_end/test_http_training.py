@@ -619,6 +619,19 @@ def test_a_long_history_is_told_whole_before_its_end_is(lab, watched):
     assert found[450].body["status"] == "Draft"
 
 
+def test_a_stream_does_not_wait_behind_the_last_point(lab, watched):
+    at = lab.experiment("none", 1)
+    points = [{"step": n, "name": "loss", "value": 1.0} for n in range(3)]
+    lab.client.post(f"{at}/metrics", json={"points": points})
+    at_its_end = watched.stream(at, Last_Event_ID="3")
+    assert next(at_its_end.events()).event == "status"
+    for behind in (
+        watched.stream(at, Last_Event_ID="4"),
+        watched.stream(at, "?after=4"),
+    ):
+        assert behind.status == 422
+
+
 def test_what_cannot_be_followed_is_refused(lab, watched):
     at, before = lab.experiment("none", 1), len(lab.world.app.feed._followers)
     assert watched.stream(at, "?as_of=1").status == 422

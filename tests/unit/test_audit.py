@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from arena_core.application.audit import Audit
 from arena_core.domain.errors import NotFound, Rejected
 from arena_core.domain.ids import OrganisationId
 from arena_core.domain.values import Caller, Role
@@ -109,6 +110,31 @@ def test_a_timeline_of_nothing_is_not_found(scene):
         scene.arena.at(1).audit.timeline(agent.id)
     with pytest.raises(NotFound):
         scene.arena.on_behalf_of(STRANGER).audit.timeline(agent.id)
+
+
+def test_what_is_done_by_itself_is_told_with_whose_order_began_it(scene):
+    agent = scene.live(scene.agent())
+    events = {e.name: e for e in scene.use.audit.timeline(agent.id)}
+    asked = events["deployment.connect_requested"]
+    beginnings = scene.use.audit.beginnings(agent.id)
+    assert {e.name for e in events.values() if beginnings.get(e.event_id) == asked} == {
+        "deployment.connect_claimed", "deployment.parity_checked",
+        "deployment.connected",
+    }  # fmt: skip
+    assert asked.event_id not in beginnings
+
+
+def test_a_beginning_that_the_caller_may_not_see_is_left_out(scene):
+    agent = scene.live(scene.agent())
+    began = scene.use.audit.beginnings(agent.id)
+    assert began
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Audit,
+            "_is_visible",
+            lambda _, recorded: "requested" not in recorded.name,
+        )
+        assert scene.use.audit.beginnings(agent.id) == {}
 
 
 def test_the_log_can_be_read_in_parts_of_one_stream_or_up_to_a_position(scene):

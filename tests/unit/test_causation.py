@@ -3,6 +3,7 @@
 import pytest
 
 from arena_core.adapters.trainers.memory import MemoryTrainer
+from arena_core.application import causes as application_causes
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.domain.errors import Unavailable
 from unit.pipelines_at_work import Works
@@ -66,6 +67,17 @@ def test_what_goes_live_is_caused_by_whoever_has_triggered_the_pipeline(works):
     works.connect()
     assert works.statuses() == ["Succeeded", "Succeeded"]
     assert_led_to_by_the_trigger(works)
+
+
+@pytest.mark.parametrize("page", [1, 3, 500])
+def test_the_audit_tells_whose_order_began_what_went_live(works, monkeypatch, page):
+    monkeypatch.setattr(application_causes, "PAGE", page)
+    put_live(works)
+    works.connect()
+    asked = next(e for e in works.events() if e.name == "stage.triggered")
+    beginnings = works.use.audit.beginnings(works.run(2).agent_id)
+    for recorded in of_the_supervisor(works):
+        assert beginnings[recorded.event_id].position == asked.position
 
 
 def test_what_another_process_puts_live_is_caused_by_the_same(works):

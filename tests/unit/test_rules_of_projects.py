@@ -91,6 +91,9 @@ BY_ID = {
     "measurements.recorded": lambda use, there: use.measurements.recorded(
         there.experiment, 0, limit=1
     ),
+    "measurements.has_recorded": lambda use, there: use.measurements.has_recorded(
+        there.experiment, 1
+    ),
     "training.submit": lambda use, there: use.training.submit(
         there.project, name="x", setup=setup(algorithm="PPO", source=CARTPOLE)
     ),
@@ -186,6 +189,7 @@ BY_ID = {
         "default", there.invitation
     ),
     "audit.timeline": lambda use, there: use.audit.timeline(there.agent),
+    "audit.beginnings": lambda use, there: use.audit.beginnings(there.agent),
 }
 LISTS = {
     "projects.list": lambda use, _: use.projects.list(),

@@ -7,6 +7,7 @@ from uuid import UUID
 from attrs import frozen
 
 from arena_core.application.callers import is_operator
+from arena_core.application.causes import Causes
 from arena_core.application.experiments import Experiments
 from arena_core.application.history import follow, pages, parse_moment
 from arena_core.application.ownership import owner_of
@@ -125,13 +126,31 @@ class Audit:
         Parts are the deployment of an agent, and the stages of a pipeline, those that
         were removed too.  What was deleted has its events still.  Raises `NotFound`.
         """
+        return list(map(event_view, self._life(about)))
+
+    def beginnings(self, about: UUID) -> Mapping[UUID, EventView]:
+        """Return what began each event of a timeline that did not begin by itself.
+
+        By the event's id: the event that somebody's own command has led to.  What the
+        caller may not see is left out.  Raises `NotFound`.
+        """
+        events = self._life(about)
+        causes = Causes(self.session.core.store, events[-1].position)
+        causes.know(events)
+        begun = ((recorded, causes.beginning(recorded)) for recorded in events)
+        return {
+            recorded.event_id: event_view(first)
+            for recorded, first in begun
+            if first is not recorded and self._is_visible(first)
+        }
+
+    def _life(self, about: UUID) -> Sequence[Recorded]:
         own = list(self._visible(0, about))
         if not own:
             raise NotFound("There is nothing with this id in the log.")
         parts = {part for recorded in own for part in _parts(recorded)}
         of_parts = (recorded for part in parts for recorded in self._visible(0, part))
-        events = sorted([*own, *of_parts], key=lambda recorded: recorded.position)
-        return [event_view(recorded) for recorded in events]
+        return sorted([*own, *of_parts], key=lambda recorded: recorded.position)
 
     def replay(self, at: int | str | datetime | None = None) -> Replayed:
         """Return the state of everything at a position or time; None: at the session's.

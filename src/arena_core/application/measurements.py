@@ -161,6 +161,12 @@ class Measurements:
         ]
         return News(counting, found[-1].number, is_cut=len(found) >= limit)
 
+    def has_recorded(self, experiment_id: UUID, number: int) -> bool:
+        """Say whether a point of the experiment has this number, or a greater one."""
+        self._state(experiment_id)
+        metrics = self.session.core.metrics
+        return bool(metrics.since(ExperimentId(experiment_id), number - 1, limit=1))
+
     # --- how -----------------------------------------------------------------------
 
     def _state(self, experiment_id: UUID) -> Experiment:

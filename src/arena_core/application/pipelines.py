@@ -1,6 +1,5 @@
 """Use cases of pipelines: their structure, and what their stages do."""
 
-import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from arena_core.application.session import ALL, Page, Paging, page
 from arena_core.application.stage_history import run_views
 from arena_core.application.stage_reading import pipeline_view
 from arena_core.application.triggering import Bound, triggered
+from arena_core.application.waiting import awaited
 from arena_core.domain import pipeline, project, stage
 from arena_core.domain.errors import Ambiguous, NotFound, Rejected
 from arena_core.domain.ids import (
@@ -190,15 +190,13 @@ class Pipelines(PipelineStructure):
 
     def wait(self, pipeline_id: UUID, *, timeout_s: float) -> PipelineView:
         """Return the pipeline once no stage is at work, or as it is after the time."""
-        deadline = time.monotonic() + timeout_s
-        store = self.session.core.store
-        while True:
-            seen = store.head()
+
+        def at_rest() -> PipelineView | None:
             found = self.get(pipeline_id)
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not is_at_work(found):
-                return found
-            store.head(beyond=seen, timeout_s=left_s)
+            return None if is_at_work(found) else found
+
+        found = awaited(self.session.core.store, at_rest, timeout_s)
+        return found or self.get(pipeline_id)
 
     # --- how -----------------------------------------------------------------------
 

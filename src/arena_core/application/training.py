@@ -5,7 +5,6 @@ asked for.  An experiment that is bound to a stage of a pipeline is trained by t
 stage, so that the pipeline knows of it.
 """
 
-import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from arena_core.application.resources import ExperimentView
 from arena_core.application.session import Session
 from arena_core.application.triggering import bound_to, triggered
 from arena_core.application.trust import check_trainable, require_trust
+from arena_core.application.waiting import awaited
 from arena_core.domain import experiment, project, stage_run
 from arena_core.domain.errors import NotFound, Rejected
 from arena_core.domain.experiment import (
@@ -35,7 +35,6 @@ from arena_core.domain.stage_run import Cause
 from arena_core.domain.values import CheckpointChoice, choose
 
 MOST_LINES = 10_000
-LOOK_AGAIN_S = 1.0
 
 
 @frozen
@@ -202,17 +201,9 @@ class Training:
 
     def wait(self, experiment_id: UUID, *, timeout_s: float) -> ExperimentView:
         """Return the experiment once it has ended, or as it is after the time."""
-        deadline = time.monotonic() + timeout_s
         store = self.session.core.store
-        while True:
-            seen = store.head()
-            found = self.settled(experiment_id)
-            left_s = deadline - time.monotonic()
-            if found is not None:
-                return found
-            if left_s <= 0:
-                return self._view(experiment_id)
-            store.head(beyond=seen, timeout_s=min(left_s, LOOK_AGAIN_S))
+        found = awaited(store, lambda: self.settled(experiment_id), timeout_s)
+        return found or self._view(experiment_id)
 
     def settled(self, experiment_id: UUID) -> ExperimentView | None:
         """Return the experiment, unless it is at work or its stage is."""

@@ -20,6 +20,11 @@ from arena_core.domain.stage_settings import (
     link,
 )
 
+_COMPATIBLE = (
+    "an algorithm follows itself, language-model algorithms follow each other on the "
+    "same base model, and LatentPPO follows Supervised."
+)
+
 
 @frozen
 class Planned:
@@ -94,12 +99,6 @@ def check_link(before: Trains, after: Trains) -> None:
             f"the stage before it trains: {_COMPATIBLE}",
             field="experiment_id",
         )
-
-
-_COMPATIBLE = (
-    "an algorithm follows itself, language-model algorithms follow each other on the "
-    "same base model, and LatentPPO follows Supervised."
-)
 
 
 def _check_experiment(

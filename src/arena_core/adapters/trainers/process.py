@@ -91,8 +91,8 @@ class ProcessTrainer:
             )
 
     def look(self, run_id: RunId) -> Sighting:
-        if run_id in self._ended:
-            return self._ended[run_id]
+        if (known := self._ended.get(run_id)) is not None:
+            return known
         self._shims.reap()
         with disk.translated(CONTENTS):
             seen = sighting_of(self._of(run_id).path)
@@ -141,6 +141,8 @@ class ProcessTrainer:
     def tidy(self, run_ids: Sequence[RunId], resumable: Resumable | None) -> None:
         with disk.translated(CONTENTS):
             run_folder.tidy(self._folder, run_ids, resumable)
+        for run_id in run_ids:
+            self._ended.pop(run_id, None)
 
     def discard(self, run_id: RunId) -> None:
         """See `Trainer`.  What stays is a mark that keeps it from being started."""

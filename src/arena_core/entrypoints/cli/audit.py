@@ -1,7 +1,7 @@
 """`arena-core audit`: what happened, what was live, and is the record intact."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -9,6 +9,7 @@ from uuid import UUID
 
 import click
 
+from arena_core.application.audit import Audit
 from arena_core.application.pipeline_views import PipelineView
 from arena_core.application.resources import EventView
 from arena_core.domain.errors import NotFound
@@ -113,11 +114,10 @@ def show(
             raise click.UsageError(f"A {kind} has no stages: leave STAGE out.")
         else:
             about = _stage_that_has_run(find_pipeline(use, what), stage)
-        events = use.audit.timeline(about)
         if as_json:
-            print_json_lines(events)
+            print_json_lines(use.audit.timeline(about))
         else:
-            print_table(COLUMNS, map(event_row, events))
+            print_table(COLUMNS, life_rows(use.audit, about))
 
 
 def _stage_that_has_run(pipeline: PipelineView, which: str) -> UUID:
@@ -161,13 +161,33 @@ def verify(store: str | None, blobs: Path | None) -> None:
     click.echo(f"Intact: every event up to position {head} and every checkpoint.")
 
 
-def event_row(event: EventView) -> tuple[object, ...]:
+def life_rows(audit: Audit, about: UUID) -> Sequence[tuple[object, ...]]:
+    """Return the life of one thing as rows of a table, each with what began it."""
+    beginnings = audit.beginnings(about)
+    return [
+        event_row(event, beginnings.get(event.event_id))
+        for event in audit.timeline(about)
+    ]
+
+
+def event_row(
+    event: EventView, beginning: EventView | None = None
+) -> tuple[object, ...]:
     """Return an event as a row of a table with `COLUMNS`."""
+    because = None if beginning is None else because_of(beginning)
+    why = (event.reason, told(event.data), because)
     return (
         event.position,
         event.recorded_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         event.name,
         event.actor,
-        "; ".join(filter(None, (event.reason, told(event.data)))) or None,
+        "; ".join(filter(None, why)) or None,
         event.stream,
     )
+
+
+def because_of(beginning: EventView) -> str:
+    """Return at which position it began, by whose hand, and their reason, if any."""
+    said = "" if beginning.reason is None else f": {beginning.reason}"
+    began = f"{beginning.position} {beginning.name} by {beginning.actor}"
+    return f"because of {began}{said}"

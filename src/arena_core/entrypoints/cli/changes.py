@@ -1,15 +1,22 @@
-"""What became of an agent's checkpoint, in words: for tables of events."""
+"""What an event says beyond its name, in words: for tables of events."""
 
-from arena_core.domain.agent import CheckpointReplaced, Frozen
+from arena_core.domain.agent import CheckpointFrozen, CheckpointReplaced, Frozen
 from arena_core.domain.deployment import CheckpointAssigned
+from arena_core.domain.experiment import CheckpointDeleted, CheckpointWritten
 from arena_core.domain.guards import Figures, Guard, Limit
+from arena_core.domain.stage_events import (
+    CheckpointConsumed,
+    StageStarted,
+    StageStopRequested,
+    StageTriggered,
+)
+from arena_core.domain.stage_run import ConditionChecked
 from arena_core.domain.swap import (
     BakingStopped,
     CheckpointSwapped,
     ShadowCompared,
     ShadowStarted,
     SwapFailed,
-    SwapInterrupted,
     SwapPassed,
     SwapRequested,
     SwapReverted,
@@ -20,8 +27,16 @@ SHOWN = 12
 
 
 def told(event: object) -> str | None:
-    """Return what an event of a swap says; None for any other event."""
+    """Return which checkpoint it is about, or why it has come to this, if it says."""
+    return _of_a_checkpoint(event) or _of_a_stage(event) or _reason(event)
+
+
+def _of_a_checkpoint(event: object) -> str | None:
     match event:
+        case CheckpointWritten() | CheckpointDeleted():
+            return _at(event.step, event.digest)
+        case CheckpointFrozen():
+            return _checkpoint(event.checkpoint)
         case SwapRequested():
             return f"{event.cause.value} to {_checkpoint(event.checkpoint)}" + (
                 _conditions(event)
@@ -43,15 +58,37 @@ def told(event: object) -> str | None:
             return f"{event.digest[:SHOWN]}: {_seen(event.figures)}"
         case SwapFailed():
             return f"{event.digest[:SHOWN]}: {event.reason}"
-        case SwapInterrupted():
-            return event.reason
         case _:
             return None
 
 
+def _of_a_stage(event: object) -> str | None:
+    match event:
+        case StageTriggered():
+            return f"run {event.number}, {event.cause.value}"
+        case CheckpointConsumed(consumed=consumed):
+            return _at(consumed.product.step, consumed.product.digest)
+        case ConditionChecked():
+            return event.finding
+        case StageStarted() if event.attempt > 1:
+            return f"attempt {event.attempt}"
+        case StageStopRequested() if event.timed_out:
+            return "the time limit is over"
+        case _:
+            return None
+
+
+def _reason(event: object) -> str | None:
+    reason: str | None = getattr(event, "reason", None)
+    return reason
+
+
+def _at(step: int, digest: str) -> str:
+    return f"step {step} ({digest[:SHOWN]})"
+
+
 def _checkpoint(frozen: Frozen) -> str:
-    digest = frozen.digest[:SHOWN]
-    return f"{frozen.type.value} at step {frozen.step} ({digest})"
+    return f"{frozen.type.value} at {_at(frozen.step, frozen.digest)}"
 
 
 def _conditions(event: SwapRequested) -> str:

@@ -23,7 +23,7 @@ from arena_core.application.inference import Mode
 from arena_core.application.resources import AgentView
 from arena_core.domain.errors import Unauthenticated
 from arena_core.domain.ids import Digest
-from arena_core.entrypoints.cli.audit import COLUMNS, event_row
+from arena_core.entrypoints.cli.audit import COLUMNS, life_rows
 from arena_core.entrypoints.cli.output import print_table
 from arena_core.entrypoints.demo import bundle, ppo
 from arena_core.entrypoints.demo.rollout import ENVIRONMENT
@@ -184,7 +184,7 @@ def _rotate(
 
 def _timeline(arena: Arena, console: Console, agent: AgentView) -> None:
     _say(console, "Audit", "what the event log says of this agent")
-    print_table(COLUMNS, map(event_row, arena.audit.timeline(agent.id)))
+    print_table(COLUMNS, life_rows(arena.audit, agent.id))
     fault = next(iter(arena.audit.verify()), None)
     intact = "intact" if fault is None else fault.detail
     console.print(f"         hash chains and checkpoints: {intact}")

@@ -159,12 +159,25 @@ def _followed(call: Call) -> Reply:
 
 async def _stream(call: Call, request: Request, again: Again) -> Response:
     feed: Feed = request.app.state.feed
-    after = last_seen(request.headers.get("last-event-id"), call.query.after)
+    seen = request.headers.get("last-event-id")
+    after = last_seen(seen, call.query.after)
+    field = "Last-Event-ID" if seen else "after"
+    await feed.threads.run(partial(_check_is_there, call, after, field))
     query: MetricFilter = call.query
     measuring = Measuring(
         call.use.session, _id(call), query.name, after, query.training, again
     )
     return MetricStream(measuring, feed, feed.join())
+
+
+def _check_is_there(call: Call, seen: int, field: str) -> None:
+    """Refuse to wait behind the last point: who does misses what comes first."""
+    if seen > 0 and not call.use.measurements.has_recorded(_id(call), seen):
+        raise Rejected(
+            f"No point of the experiment has the number {seen}: it may have been "
+            "restored from a back-up. Follow it anew, from 0.",
+            field=field,
+        )
 
 
 def add_metrics(call: Call) -> Reply:
