@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from end_to_end.processes import Answer
@@ -205,6 +205,7 @@ order = st.dictionaries(
 )
 
 
+@example(route="experiments/jobs/stop", order={"experiment_name": "http://h/api/v1/"})
 @settings(deadline=None, max_examples=200)
 @given(route=st.sampled_from(ORDERS), order=order)
 def test_whatever_is_ordered_it_is_done_or_refused_plainly(platform, route, order):

@@ -205,13 +205,17 @@ def _pointer(field: str) -> str:
     return "".join("/" + p.replace("~", "~0").replace("/", "~1") for p in parts)
 
 
-def without_brackets(text: str) -> str:
-    """Return a message for clients that take square brackets for markup."""
-    return text.translate(_BRACKETS)
+def as_plain_text(text: str) -> str:
+    """Return a message as the public client can show it.
+
+    It takes square brackets for markup, and shows a sentence of its own in the place of
+    a message that has the address of an API in it, be it one that was asked for.
+    """
+    return text.translate(_BRACKETS).replace("://", ": //")
 
 
 def _plain(text: str) -> str:
-    return without_brackets(text)[:LONGEST_DETAIL]
+    return as_plain_text(text)[:LONGEST_DETAIL]
 
 
 def _code(error: ArenaError) -> str:

@@ -14,7 +14,7 @@ from arena_core.domain.errors import Rejected
 from arena_core.domain.values import Role
 from arena_core.entrypoints.http.arena_cli.rows import printable
 from arena_core.entrypoints.http.endpoints import Call, Endpoint, Past, Reply
-from arena_core.entrypoints.http.errors import without_brackets
+from arena_core.entrypoints.http.errors import as_plain_text
 from arena_core.entrypoints.http.fields import Name
 
 PATH = "/api/cli/v1/experiments"
@@ -61,7 +61,7 @@ class ExperimentRow:
     algorithm: str = field(converter=printable)
     environment: str | None = field(converter=converters.optional(printable))
     status: str
-    reason: str | None = field(converter=converters.optional(without_brackets))
+    reason: str | None = field(converter=converters.optional(as_plain_text))
     created_at: datetime
 
 
@@ -79,7 +79,7 @@ class StatusLine:
 
     stage: str
     status: str
-    message: str = field(converter=without_brackets)
+    message: str = field(converter=as_plain_text)
     detail: ExperimentRow | None
     kind: str = "status"
     level: str = "info"

@@ -1,4 +1,4 @@
-"""Square brackets: a remedy has them, and the public client takes them for markup."""
+"""What the public client cannot show: square brackets, and addresses of an API."""
 
 from datetime import UTC, datetime
 
@@ -27,6 +27,19 @@ def test_an_error_keeps_its_brackets_only_for_clients_that_show_it_as_it_is(
     path, shown
 ):
     answer = problem(Rejected(REMEDY), path)
+    assert msgspec.json.decode(answer.body)["detail"] == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/api/v1/experiments", "There is no http://h/api/v1/."),
+        ("/api/cli/v1/experiments", "There is no http: //h/api/v1/."),
+        ("/inference/x/get_action", "There is no http: //h/api/v1/."),
+    ],
+)
+def test_a_name_that_is_an_address_does_not_hide_the_message(path, shown):
+    answer = problem(Rejected("There is no http://h/api/v1/."), path)
     assert msgspec.json.decode(answer.body)["detail"] == shown
 
 
