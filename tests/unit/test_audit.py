@@ -2,16 +2,19 @@
 
 import contextlib
 import sqlite3
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from attrs import evolve
 
 from arena_core.application.audit import Audit
+from arena_core.application.handling import Change
+from arena_core.domain import project
 from arena_core.domain.errors import NotFound, Rejected
 from arena_core.domain.ids import OrganisationId
 from arena_core.domain.values import Caller, Role
 from unit.pipelines_at_work import Works
-from unit.scenes import ANN, CARTPOLE, MANAGER, STRANGER, Scene
+from unit.scenes import ANN, CARTPOLE, CONTEXT, MANAGER, STRANGER, Scene
 
 
 @pytest.fixture
@@ -122,6 +125,15 @@ def test_what_is_done_by_itself_is_told_with_whose_order_began_it(scene):
         "deployment.connected",
     }  # fmt: skip
     assert asked.event_id not in beginnings
+
+
+def test_what_names_a_cause_that_the_log_does_not_have_began_by_itself(scene):
+    made = scene.use.projects.create("lost").id
+    caused = evolve(CONTEXT, command_id=uuid4(), causation_id=uuid4())
+    rename = Change(project, made, project.RenameProject("found"))
+    scene.arena.application.core.handler.handle(caused, rename)
+    assert len(scene.use.audit.timeline(made)) == 2
+    assert scene.use.audit.beginnings(made) == {}
 
 
 def test_a_beginning_that_the_caller_may_not_see_is_left_out(scene):

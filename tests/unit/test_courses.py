@@ -498,3 +498,5 @@ def test_the_table_and_what_is_followed_are_of_one_course(trained):
     assert (news.after, news.is_cut) == (4, False)
     news = measurements.recorded(trained.id, news.after, limit=3)
     assert (news.points, news.after, news.is_cut) == ((), 4, False)
+    assert measurements.has_recorded(trained.id, news.after)
+    assert not measurements.has_recorded(trained.id, news.after + 1)
