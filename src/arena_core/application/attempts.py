@@ -21,6 +21,8 @@ from arena_core.domain import keyed_request
 from arena_core.domain.ids import Digest, RequestId
 from arena_core.domain.values import Caller
 
+USUALLY_APPENDED = 8
+"""Events, and more, of one append: few have as many."""
 _NAMESPACE = UUID("8a4f3a52-6f0d-5c7e-9d3c-1b8f1c0a7e55")
 
 
@@ -80,7 +82,7 @@ class Repetition:
     def of(cls, row: Row, store: EventStore) -> "Repetition":
         """Return where that was which `row` records: it is the first of an append."""
         after, appended = row.position, None
-        for recorded in pages(store, after=row.position - 1):
+        for recorded in pages(store, after=row.position - 1, size=USUALLY_APPENDED):
             appended = appended or recorded.context.command_id
             if recorded.context.command_id != appended:
                 break

@@ -12,10 +12,14 @@ LOOK_AGAIN_S = 0.2
 
 
 def pages(
-    store: EventStore, *, after: int = 0, up_to: int | None = None
+    store: EventStore, *, after: int = 0, up_to: int | None = None, size: int | None = None
 ) -> Iterator[Recorded]:
-    """Yield every event after a position, up to another, reading page by page."""
-    while page := store.read_all(after=after, limit=PAGE, up_to=up_to):
+    """Yield every event after a position, up to another, reading page by page.
+
+    `size`: of a page, in events; a small one where few of them are wanted.
+    """
+    limit = PAGE if size is None else size
+    while page := store.read_all(after=after, limit=limit, up_to=up_to):
         yield from page
         after = page[-1].position
 
