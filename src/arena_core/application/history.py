@@ -12,7 +12,11 @@ LOOK_AGAIN_S = 0.2
 
 
 def pages(
-    store: EventStore, *, after: int = 0, up_to: int | None = None, size: int | None = None
+    store: EventStore,
+    *,
+    after: int = 0,
+    up_to: int | None = None,
+    size: int | None = None,
 ) -> Iterator[Recorded]:
     """Yield every event after a position, up to another, reading page by page.
 
