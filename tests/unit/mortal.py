@@ -222,6 +222,8 @@ class Process:
 
     def answering(self) -> dict[str, str]:
         """Return the weights that answer here, by the agent's name."""
+        if not self.registry.all_live():
+            return {}
         deployed = [a for a in self.use.agents.list() if a.deployment is not None]
         live = [(a.name, self.registry.live(str(a.deployment.id))) for a in deployed]
         return {name: there.digest for name, there in live if there is not None}

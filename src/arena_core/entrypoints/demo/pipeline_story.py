@@ -32,7 +32,7 @@ from arena_core.entrypoints.wiring import open_arena
 SOURCE = "wine"
 CLASSIFIER = {"epochs": 30, "checkpoint_every": 15, "latent_dim": 8}
 CHECKPOINT_EVERY = 2048
-POLICY = {"total_steps": 16_384, "checkpoint_every": CHECKPOINT_EVERY}
+POLICY = {"total_steps": 8_192, "checkpoint_every": CHECKPOINT_EVERY}
 SHOWN = 6
 """Rows that are printed, of all that are asked."""
 
