@@ -234,7 +234,8 @@ def test_the_audit_shows_the_life_of_a_pipeline_and_of_each_stage(chain):
             row for row in chain.said("audit", "show", made).splitlines()
             if "training_succeeded" in row
         ]  # fmt: skip
-        assert "because of" in ended
+        assert "stage.triggered by operator:" in " ".join(ended.split())
+        assert ended.count("let it run") == 1
 
 
 def test_the_audit_tells_namesakes_apart_and_finds_what_was_deleted(chain):

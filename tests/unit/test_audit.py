@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from attrs import evolve
 
-from arena_core.application.audit import Audit
+from arena_core.application import first_causes as first_causes_module
 from arena_core.application.handling import Change
 from arena_core.domain import project
 from arena_core.domain.errors import NotFound, Rejected
@@ -115,38 +115,74 @@ def test_a_timeline_of_nothing_is_not_found(scene):
         scene.arena.on_behalf_of(STRANGER).audit.timeline(agent.id)
 
 
-def test_what_is_done_by_itself_is_told_with_whose_order_began_it(scene):
+def first_causes(scene, stream):
+    """Return the first cause of each event that has one, by the event's name."""
+    events = scene.use.audit.timeline(stream)
+    found = scene.use.audit.first_causes(events)
+    return {e.name: found[e.event_id] for e in events if e.event_id in found}
+
+
+def test_what_is_done_by_itself_is_told_with_its_first_cause(scene):
     agent = scene.live(scene.agent())
     events = {e.name: e for e in scene.use.audit.timeline(agent.id)}
     asked = events["deployment.connect_requested"]
-    beginnings = scene.use.audit.beginnings(agent.id)
-    assert {e.name for e in events.values() if beginnings.get(e.event_id) == asked} == {
-        "deployment.connect_claimed", "deployment.parity_checked",
-        "deployment.connected",
-    }  # fmt: skip
-    assert asked.event_id not in beginnings
+    assert first_causes(scene, agent.id) == {
+        "deployment.connect_claimed": asked,
+        "deployment.parity_checked": asked,
+        "deployment.connected": asked,
+    }
 
 
-def test_what_names_a_cause_that_the_log_does_not_have_began_by_itself(scene):
+@pytest.mark.parametrize("page", [1, 2, 500])
+def test_a_first_cause_is_the_first_event_of_its_command(scene, monkeypatch, page):
+    monkeypatch.setattr(first_causes_module, "PAGE", page)
+    handler = scene.arena.application.core.handler
+    made = scene.use.projects.create("lab").id
+    before = scene.use.audit.timeline(made)
+    command = uuid4()
+    handler.handle(
+        evolve(CONTEXT, command_id=command, correlation_id=command),
+        Change(project, made, project.RenameProject("one")),
+        Change(project, made, project.RenameProject("two")),
+    )
+    scene.use.projects.create("between")
+    handler.handle(
+        evolve(CONTEXT, command_id=uuid4(), correlation_id=command),
+        Change(project, made, project.RenameProject("three")),
+    )
+    *_, first, _, caused = scene.use.audit.timeline(made)
+    assert len(scene.use.audit.timeline(made)) == len(before) + 3
+    found = scene.use.audit.first_causes([caused])
+    assert found == {caused.event_id: first}
+
+
+def test_what_names_a_command_that_the_log_does_not_have_has_no_first_cause(scene):
     made = scene.use.projects.create("lost").id
-    caused = evolve(CONTEXT, command_id=uuid4(), causation_id=uuid4())
+    caused = evolve(CONTEXT, command_id=uuid4(), correlation_id=uuid4())
     rename = Change(project, made, project.RenameProject("found"))
     scene.arena.application.core.handler.handle(caused, rename)
     assert len(scene.use.audit.timeline(made)) == 2
-    assert scene.use.audit.beginnings(made) == {}
+    assert first_causes(scene, made) == {}
 
 
-def test_a_beginning_that_the_caller_may_not_see_is_left_out(scene):
-    agent = scene.live(scene.agent())
-    began = scene.use.audit.beginnings(agent.id)
-    assert began
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Audit,
-            "_is_visible",
-            lambda _, recorded: "requested" not in recorded.name,
+@pytest.mark.parametrize("page", [1, 3, 500])
+def test_a_damaged_event_of_something_else_hides_no_first_cause(
+    kept, tmp_path, monkeypatch, page
+):
+    monkeypatch.setattr(first_causes_module, "PAGE", page)
+    agent = kept.agent()
+    other = kept.use.projects.create("damaged").id
+    kept.live(agent)
+    before = first_causes(kept, agent.id)
+    assert before
+    with contextlib.closing(sqlite3.connect(tmp_path / "arena.db")) as raw, raw:
+        raw.execute("DROP TRIGGER arena_events_are_not_changed")
+        raw.execute(
+            "UPDATE arena_events SET topic = 'project.unheard_of@1' "
+            "WHERE originator_id = ?",
+            (other.hex,),
         )
-        assert scene.use.audit.beginnings(agent.id) == {}
+    assert first_causes(kept, agent.id) == before
 
 
 def test_the_log_can_be_read_in_parts_of_one_stream_or_up_to_a_position(scene):

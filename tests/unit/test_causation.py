@@ -3,7 +3,6 @@
 import pytest
 
 from arena_core.adapters.trainers.memory import MemoryTrainer
-from arena_core.application import causes as application_causes
 from arena_core.application.pipeline_runner import PipelineRunner
 from arena_core.domain.errors import Unavailable
 from unit.pipelines_at_work import Works
@@ -69,15 +68,36 @@ def test_what_goes_live_is_caused_by_whoever_has_triggered_the_pipeline(works):
     assert_led_to_by_the_trigger(works)
 
 
-@pytest.mark.parametrize("page", [1, 3, 500])
-def test_the_audit_tells_whose_order_began_what_went_live(works, monkeypatch, page):
-    monkeypatch.setattr(application_causes, "PAGE", page)
+def first_causes(works):
+    """Return the first cause of each event of the agent, that of its end at last."""
+    audit = works.use.audit
+    events = audit.timeline(works.run(works.view().stages[-1].position).agent_id)
+    return [audit.first_causes(events)[event.event_id] for event in events]
+
+
+def test_the_audit_tells_whose_command_began_what_went_live(works):
     put_live(works)
     works.connect()
     asked = next(e for e in works.events() if e.name == "stage.triggered")
-    beginnings = works.use.audit.beginnings(works.run(2).agent_id)
-    for recorded in of_the_supervisor(works):
-        assert beginnings[recorded.event_id].position == asked.position
+    assert {cause.position for cause in first_causes(works)} == {asked.position}
+
+
+def test_who_approves_and_what_happens_beside_it_is_no_first_cause(works):
+    bound = works.train()
+    works.deploy(approval=True)
+    works.use.pipelines.trigger(
+        works.pipeline, works.stage(1).id, reason="the data is new"
+    )
+    works.go_on()
+    for _ in range(5):
+        works.worker.trainings.reconcile()
+    works.use.experiments.edit(bound, name="renamed meanwhile")
+    works.go_on()
+    works.use.pipelines.approve(works.pipeline, works.stage(2).id)
+    works.go_on()
+    works.connect()
+    assert works.statuses() == ["Succeeded", "Succeeded"]
+    assert {cause.reason for cause in first_causes(works)} == {"the data is new"}
 
 
 def test_what_another_process_puts_live_is_caused_by_the_same(works):

@@ -43,6 +43,18 @@ def test_a_name_that_is_an_address_does_not_hide_the_message(path, shown):
     assert msgspec.json.decode(answer.body)["detail"] == shown
 
 
+@pytest.mark.parametrize("url", ["https://data.example.org/wine.csv", "s3://h/api/v1/"])
+def test_what_the_public_client_shows_is_left_as_it_is(url):
+    answer = problem(Rejected(f"There is no {url}."), "/api/cli/v1/experiments")
+    assert msgspec.json.decode(answer.body)["detail"] == f"There is no {url}."
+
+
+def test_a_field_that_is_an_address_is_pointed_at():
+    answer = problem(Rejected("No.", field="env.http://h/api/v1/"), "/api/v1/x")
+    pointers = [e["pointer"] for e in msgspec.json.decode(answer.body)["errors"]]
+    assert pointers == ["/env/http:~1~1h~1api~1v1~1"]
+
+
 def test_the_public_client_is_told_reasons_without_brackets():
     row = ExperimentRow("1", "a", "b", "PPO", None, "Failed", REMEDY, datetime.now(UTC))
     assert row.reason == PLAIN

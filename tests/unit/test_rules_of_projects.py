@@ -19,6 +19,7 @@ from arena_core.application.measurements import Measurements
 from arena_core.application.organisations import Organisations
 from arena_core.application.pipelines import Pipelines
 from arena_core.application.projects import Projects
+from arena_core.application.resources import event_view
 from arena_core.application.tokens import Tokens
 from arena_core.application.training import Training
 from arena_core.application.users import Users
@@ -189,7 +190,6 @@ BY_ID = {
         "default", there.invitation
     ),
     "audit.timeline": lambda use, there: use.audit.timeline(there.agent),
-    "audit.beginnings": lambda use, there: use.audit.beginnings(there.agent),
 }
 LISTS = {
     "projects.list": lambda use, _: use.projects.list(),
@@ -219,6 +219,9 @@ LISTS = {
     "audit.shown": lambda use, _: use.audit.shown(
         use.session.core.store.read_all(limit=1000)
     ),
+    "audit.first_causes": lambda use, _: use.audit.first_causes(
+        [event_view(r) for r in use.session.core.store.read_all(limit=1000)]
+    ).values(),
     "audit.follow": lambda use, _: list(use.audit.follow(until=after_one_look())),
     "audit.replay": lambda use, _: (
         *(replayed := use.audit.replay()).projects,

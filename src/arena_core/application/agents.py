@@ -1,6 +1,5 @@
 """Use cases of agents: freeze a checkpoint, put it live, take it back."""
 
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -31,6 +30,7 @@ from arena_core.application.resources import (
 )
 from arena_core.application.serving import Registry
 from arena_core.application.session import ALL, Page, Paging, Session, page
+from arena_core.application.waiting import awaited
 from arena_core.domain import agent, deployment
 from arena_core.domain.errors import Conflict, NotFound, Rejected, Unavailable
 from arena_core.domain.guards import Guard
@@ -305,18 +305,13 @@ class Agents:
 
         Whatever process of the server is asked next answers accordingly.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            seen = self.session.core.store.head()
-            found = self.settled(agent_id)
-            left_s = deadline - time.monotonic()
-            if found is not None:
-                return found
-            if left_s <= 0:
-                return self.get(agent_id)
-            # What others have followed is not in the log.
-            look_again_s = min(left_s, AGREEMENT_S)
-            self.session.core.store.head(beyond=seen, timeout_s=look_again_s)
+        found = awaited(
+            self.session.core.store,
+            lambda: self.settled(agent_id),
+            timeout_s,
+            look_again_s=AGREEMENT_S,
+        )
+        return found or self.get(agent_id)
 
     def settled(self, agent_id: UUID) -> AgentView | None:
         """Return the agent, unless something of it is under way.

@@ -22,7 +22,7 @@ from arena_core.domain.ids import Digest, RequestId
 from arena_core.domain.values import Caller
 
 USUALLY_APPENDED = 8
-"""Events, and more, of one append: few have as many."""
+"""A page of so many events holds nearly every append."""
 _NAMESPACE = UUID("8a4f3a52-6f0d-5c7e-9d3c-1b8f1c0a7e55")
 
 

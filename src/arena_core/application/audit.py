@@ -7,8 +7,8 @@ from uuid import UUID
 from attrs import frozen
 
 from arena_core.application.callers import is_operator
-from arena_core.application.causes import Causes
 from arena_core.application.experiments import Experiments
+from arena_core.application.first_causes import first_of
 from arena_core.application.history import follow, pages, parse_moment
 from arena_core.application.ownership import owner_of
 from arena_core.application.pipeline_views import PipelineView
@@ -126,31 +126,30 @@ class Audit:
         Parts are the deployment of an agent, and the stages of a pipeline, those that
         were removed too.  What was deleted has its events still.  Raises `NotFound`.
         """
-        return list(map(event_view, self._life(about)))
-
-    def beginnings(self, about: UUID) -> Mapping[UUID, EventView]:
-        """Return what began each event of a timeline that did not begin by itself.
-
-        By the event's id: the event that somebody's own command has led to.  What the
-        caller may not see is left out.  Raises `NotFound`.
-        """
-        events = self._life(about)
-        causes = Causes(self.session.core.store, events[-1].position)
-        causes.know(events)
-        begun = ((recorded, causes.beginning(recorded)) for recorded in events)
-        return {
-            recorded.event_id: event_view(first)
-            for recorded, first in begun
-            if first is not recorded and self._is_visible(first)
-        }
-
-    def _life(self, about: UUID) -> Sequence[Recorded]:
         own = list(self._visible(0, about))
         if not own:
             raise NotFound("There is nothing with this id in the log.")
         parts = {part for recorded in own for part in _parts(recorded)}
         of_parts = (recorded for part in parts for recorded in self._visible(0, part))
-        return sorted([*own, *of_parts], key=lambda recorded: recorded.position)
+        events = sorted([*own, *of_parts], key=lambda recorded: recorded.position)
+        return [event_view(recorded) for recorded in events]
+
+    def first_causes(self, events: Sequence[EventView]) -> Mapping[UUID, EventView]:
+        """Return what began those of `events` that follow from another command.
+
+        By the event's id: the first event of the command that somebody gave.  What the
+        caller may not see is left out.
+        """
+        caused = [e for e in events if e.correlation_id != e.command_id]
+        last = max((event.position for event in caused), default=0)
+        wanted = {event.correlation_id for event in caused}
+        firsts = first_of(self.session.core.store, wanted, before=last)
+        visible = {c: event_view(f) for c, f in firsts.items() if self._is_visible(f)}
+        return {
+            event.event_id: visible[event.correlation_id]
+            for event in caused
+            if event.correlation_id in visible
+        }
 
     def replay(self, at: int | str | datetime | None = None) -> Replayed:
         """Return the state of everything at a position or time; None: at the session's.

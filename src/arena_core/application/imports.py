@@ -1,6 +1,5 @@
 """Use cases of imports: checkpoints of what other training code has saved."""
 
-import time
 from collections.abc import Callable, Mapping
 from operator import index
 from pathlib import Path
@@ -20,9 +19,10 @@ from arena_core.application.conversion import (
 )
 from arena_core.application.handling import Change
 from arena_core.application.ports import Row
-from arena_core.application.progress import Progress
+from arena_core.application.progress import Doing, Progress
 from arena_core.application.resources import ImportView, import_view
 from arena_core.application.session import ALL, Page, Paging, Session, page
+from arena_core.application.waiting import awaited
 from arena_core.domain import checkpoint_import, experiment
 from arena_core.domain.checkpoint_import import OPEN, Files, Order
 from arena_core.domain.errors import Conflict, Rejected
@@ -135,20 +135,19 @@ class Imports:
 
         `progress` is told what is being done, in a few words, whenever that changes.
         """
-        deadline = time.monotonic() + timeout_s
-        told = None
-        while True:
-            seen = self.session.core.store.head()
+        told: Doing | None = None
+
+        def ended() -> ImportView | None:
+            nonlocal told
             found = self.get(import_id)
             if found.doing not in (None, told):
                 told = found.doing
                 progress(told.what)
-            left_s = deadline - time.monotonic()
-            if has_ended(found) or left_s <= 0:
-                return found
-            self.session.core.store.head(
-                beyond=seen, timeout_s=min(left_s, LOOK_AGAIN_S)
-            )
+            return found if has_ended(found) else None
+
+        store = self.session.core.store
+        found = awaited(store, ended, timeout_s, look_again_s=LOOK_AGAIN_S)
+        return found or self.get(import_id)
 
     def _check_open(self) -> None:
         rows = self.session.query(checkpoint_import.KIND)

@@ -11,12 +11,16 @@ T = TypeVar("T")
 
 
 def awaited(
-    store: EventStore, look: Callable[[], T | None], timeout_s: float
+    store: EventStore,
+    look: Callable[[], T | None],
+    timeout_s: float,
+    *,
+    look_again_s: float = LOOK_AGAIN_S,
 ) -> T | None:
     """Return what `look` finds, as soon as it does; None: not in that time.
 
-    It is called at once, whenever something has happened, and every second, for a
-    clock may settle something too.
+    It is called at once, whenever something has happened, and every so often, for not
+    all that settles something is in the log.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -25,4 +29,4 @@ def awaited(
         left_s = deadline - time.monotonic()
         if found is not None or left_s <= 0:
             return found
-        store.head(beyond=seen, timeout_s=min(left_s, LOOK_AGAIN_S))
+        store.head(beyond=seen, timeout_s=min(left_s, look_again_s))

@@ -162,20 +162,21 @@ def verify(store: str | None, blobs: Path | None) -> None:
 
 
 def life_rows(audit: Audit, about: UUID) -> Sequence[tuple[object, ...]]:
-    """Return the life of one thing as rows of a table, each with what began it."""
-    beginnings = audit.beginnings(about)
-    return [
-        event_row(event, beginnings.get(event.event_id))
-        for event in audit.timeline(about)
-    ]
+    """Return the life of one thing as rows of a table, each with its first cause."""
+    events = audit.timeline(about)
+    causes = audit.first_causes(events)
+    return [event_row(event, causes.get(event.event_id)) for event in events]
 
 
 def event_row(
-    event: EventView, beginning: EventView | None = None
+    event: EventView, first_cause: EventView | None = None
 ) -> tuple[object, ...]:
     """Return an event as a row of a table with `COLUMNS`."""
-    because = None if beginning is None else because_of(beginning)
-    why = (event.reason, told(event.data), because)
+    because = None if first_cause is None else _because_of(first_cause)
+    reason = event.reason
+    if first_cause is not None and first_cause.reason == reason:
+        reason = None  # it was handed on, and is told with the cause
+    why = (reason, told(event.data), because)
     return (
         event.position,
         event.recorded_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -186,8 +187,7 @@ def event_row(
     )
 
 
-def because_of(beginning: EventView) -> str:
-    """Return at which position it began, by whose hand, and their reason, if any."""
-    said = "" if beginning.reason is None else f": {beginning.reason}"
-    began = f"{beginning.position} {beginning.name} by {beginning.actor}"
-    return f"because of {began}{said}"
+def _because_of(cause: EventView) -> str:
+    """Return where in the log it is and what, by whose hand, and why, if they say."""
+    said = "" if cause.reason is None else f": {cause.reason}"
+    return f"because of {cause.position} {cause.name} by {cause.actor}{said}"

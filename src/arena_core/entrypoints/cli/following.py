@@ -107,12 +107,13 @@ def looks(
         if found is None:
             return
         yield found
-        if watcher.leaves:
-            raise KeyboardInterrupt
         left_s = until_s - time.monotonic()
         if left_s <= 0:
             raise TimeIsOver
-        store.head(beyond=seen, timeout_s=min(LOOK_AGAIN_S, left_s))
+        if not watcher.leaves:
+            store.head(beyond=seen, timeout_s=min(LOOK_AGAIN_S, left_s))
+        if watcher.leaves:
+            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -122,14 +123,15 @@ def detachable(goes_on: str) -> Iterator[Watcher]:
     The status is 130 then, or 124.  The first Ctrl-C ends the watching between two
     looks, for this process may do the work as well; a second one interrupts it.
     """
-    watcher = Watcher()
+    watcher, before = Watcher(), signal.getsignal(signal.SIGINT)
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         if watcher.leaves:
             signal.default_int_handler(number, frame)
         watcher.leaves = True
 
-    before = signal.signal(signal.SIGINT, interrupted)
+    if before is signal.default_int_handler:  # and not ignored, as of a job of a shell
+        signal.signal(signal.SIGINT, interrupted)
     try:
         yield watcher
     except KeyboardInterrupt:
@@ -139,7 +141,8 @@ def detachable(goes_on: str) -> Iterator[Watcher]:
         click.echo(f"The time is over. {goes_on}", err=True)
         sys.exit(TIMED_OUT)
     finally:
-        signal.signal(signal.SIGINT, before)
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
 
 
 @define

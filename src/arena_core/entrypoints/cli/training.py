@@ -203,15 +203,16 @@ def log(
     """
     if follow and training is not None:
         raise click.UsageError("--follow is of the latest training: give one of both.")
-    goes_on = "The training goes on."
-    with administration(store, blobs) as arena, detachable(goes_on) as watcher:
+    with administration(store, blobs) as arena:
         use = operator(arena)
         found = find_experiment(use, name)
         printed = use.training.log(found.id, lines=lines, training=training)
         echo(printed)
-        if follow:
-            following = Following(None, run_of(found))
-            following.told(printed)
+        if not follow:
+            return
+        following = Following(None, run_of(found))
+        following.told(printed)
+        with detachable("The training goes on.") as watcher:
             for _ in looks(arena, watcher, lambda: under_way(use, found.id)):
                 echo(following.new(use, found.id))
             echo(following.new(use, found.id, ended=True))

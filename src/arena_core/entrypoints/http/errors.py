@@ -69,6 +69,8 @@ CONTROL_PLANE = "/api/v1"
 """Whose clients show text as it is: a remedy may have brackets in it."""
 E = TypeVar("E", bound=ArenaError)
 _BRACKETS = str.maketrans("[]", "()")
+_ADDRESSES = re.compile(r"(https?)://(?=[a-zA-Z0-9_-]+(?::[0-9]+)?/api/v[0-9]+/)")
+"""Those of a host without a dot: the public client hides what names them."""
 
 
 @frozen
@@ -197,7 +199,8 @@ def _pointer(field: str) -> str:
 
     A field within a file of an upload is `<file>: <field>`: the file comes first.
     """
-    file, colon, path = _plain(field).rpartition(": ")
+    cut = field.translate(_BRACKETS)[:LONGEST_DETAIL]
+    file, colon, path = cut.rpartition(": ")
     within = re.split(r"[. ]", path)
     named = [part for part in ([file, *within] if colon else within) if part]
     # A name of nothing but spaces and punctuation points nowhere in particular.
@@ -209,9 +212,9 @@ def as_plain_text(text: str) -> str:
     """Return a message as the public client can show it.
 
     It takes square brackets for markup, and shows a sentence of its own in the place of
-    a message that has the address of an API in it, be it one that was asked for.
+    a message that has the address of a server's own API in it, as a name may.
     """
-    return text.translate(_BRACKETS).replace("://", ": //")
+    return _ADDRESSES.sub(r"\1: //", text.translate(_BRACKETS))
 
 
 def _plain(text: str) -> str:
