@@ -36,10 +36,11 @@ MOST_PARTS = 100
 """Of the news of one training at one time, so that others are listened to as well."""
 VANISHED = (
     "Nothing is left of the training: the folder of the runs was emptied or moved. "
-    "Train or resume it again."
+    "Resume it, or train a copy of it."
 )
 UNASKED = (
-    "It was made to end, but nobody had asked for that here. Train or resume it again."
+    "It was made to end, but nobody had asked for that here. Resume it, or train a "
+    "copy of it."
 )
 
 

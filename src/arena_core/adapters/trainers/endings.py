@@ -35,12 +35,12 @@ NEVER_STARTED = Ending(stopped=True)
 LOST = Sighting(
     RunState.LOST,
     reason="The training is gone without a trace: it was killed together with what "
-    "watched it, or the machine went down. Train or resume it again.",
+    "watched it, or the machine went down. Resume it, or train a copy.",
 )
 
 UNREADABLE = (
     "What was recorded of the training is damaged, so that it cannot be followed: it "
-    "must not write outside of its own folder. Train or resume it again."
+    "must not write outside of its own folder. Resume it, or train a copy."
 )
 DAMAGED = Sighting(RunState.LOST, reason=UNREADABLE)
 
