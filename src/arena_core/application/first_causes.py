@@ -50,8 +50,6 @@ def _readable(store: EventStore, begin: int, end: int) -> Iterator[Recorded]:
             page = store.read_all(after=after, limit=PAGE, up_to=end - 1)
         except Corrupt:
             after += 1
-            continue
-        if not page:
-            return
-        yield from page
-        after = page[-1].position
+        else:
+            yield from page
+            after = page[-1].position if page else end
