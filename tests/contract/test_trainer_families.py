@@ -122,7 +122,8 @@ def test_nobody_is_taken_for_one_of_a_family_by_what_is_no_longer_true(tmp_path,
             }
             place = tmp_path / run_records.FAMILY
             place.write_text(json.dumps(record))
-            assert shim_family.remembered(tmp_path) == [one]
+            remembered = shim_family.remembered(tmp_path)
+            assert [(p.pid, p.started) for p in remembered] == [(one.pid, one.started)]
             place.write_text(json.dumps(record | {"members": [[one.pid, 1]]}))
             assert shim_family.remembered(tmp_path) == []
             place.write_text(json.dumps(record | wrong))
