@@ -10,6 +10,9 @@ JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 FUZZ_SECONDS ?= 60
 
+# The tests start hundreds of processes: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo demo-pipeline test check fuzz nightly bench bench-peers soak clean
 
 demo: $(VENV)/.base  ## train, freeze, connect and play an agent, and audit it
