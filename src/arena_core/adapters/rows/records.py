@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 from uuid import UUID
 
@@ -113,8 +114,7 @@ def fingerprint(*parts: str) -> str:
 def _shape(of: Any) -> str:  # noqa: ANN401 -- any form that a type can have
     """Return the fields and types of `of`, down to what JSON itself knows."""
     if has(of):
-        hints = get_type_hints(of)
-        inner = [f"{field.name}: {_shape(hints[field.name])}" for field in fields(of)]
+        inner = _fields(of)
     elif isinstance(of, type) and issubclass(of, Enum):
         inner = [repr(member.value) for member in of]
     elif hasattr(of, "__supertype__"):
@@ -125,3 +125,9 @@ def _shape(of: Any) -> str:  # noqa: ANN401 -- any form that a type can have
     else:
         return str(of)
     return f"{of.__qualname__}({', '.join(inner)})"
+
+
+@cache
+def _fields(of: type) -> list[str]:
+    hints = get_type_hints(of)
+    return [f"{field.name}: {_shape(hints[field.name])}" for field in fields(of)]
