@@ -12,6 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+PATIENCE_S = 60
+"""A connection may rest for so long: until it is the echo's turn again."""
+
 
 async def echo(request: Request) -> Response:
     return Response(await request.body(), media_type="application/json")
@@ -27,6 +30,7 @@ def main() -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=PATIENCE_S,
     )
     uvicorn.Server(config).run([listener])
 
