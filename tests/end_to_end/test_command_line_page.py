@@ -56,7 +56,7 @@ def test_the_page_leads_from_an_empty_store_to_an_agent_that_plays(tmp_path):
     assert ET.parse(tmp_path / "cartpole.svg").getroot().tag.endswith("svg")  # noqa: S314 -- our own
 
 
-@pytest.mark.parametrize("group", ["experiment", "pipeline"])
+@pytest.mark.parametrize("group", ["agent", "experiment", "pipeline"])
 def test_the_page_names_every_command(group):
     told = dict(TABLE.findall(page()))[group]
     rows = [row.split("|")[1] for row in told.splitlines() if row.startswith("|")]

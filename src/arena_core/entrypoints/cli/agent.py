@@ -1,4 +1,4 @@
-"""`arena-core agent`: look at agents, put them live, take them back."""
+"""`arena-core agent`: freeze agents, put them live, take them back."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ from attrs import evolve
 
 from arena_core.application.resources import AgentView
 from arena_core.domain.ids import AgentId, deployment_of
+from arena_core.entrypoints.cli.agent_lives import create, delete, restore
+from arena_core.entrypoints.cli.agent_words import status
 from arena_core.entrypoints.cli.connecting import connected, say_if_pending
 from arena_core.entrypoints.cli.options import (
     administration,
@@ -24,16 +26,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @click.group()
 def agent() -> None:
-    """Look at agents, put them live, take them back.
+    """Freeze checkpoints as agents, put them live, take them back.
 
     An agent is named by its name or by its id.  The orders go into the event log;
     a server that runs on the same store carries them out at once.
     """
 
 
-agent.add_command(play)
-agent.add_command(redeploy)
-agent.add_command(rollback)
+for command in (create, delete, restore, play, redeploy, rollback):
+    agent.add_command(command)
 
 
 @agent.command("list")
@@ -143,17 +144,13 @@ def _row(view: AgentView) -> tuple[object, ...]:
     return (
         view.name,
         view.kind.value,
-        _status(view),
+        status(view),
         f"{view.checkpoint.type.value} at step {view.checkpoint.step}",
         view.experiment_name,
         view.id,
     )
 
 
-def _status(view: AgentView) -> str:
-    return "Undeployed" if view.deployment is None else view.deployment.status.value
-
-
 def _say(view: AgentView) -> None:
     reason = None if view.deployment is None else view.deployment.reason
-    say(f"{view.name}: {_status(view)}" + (f" ({reason})" if reason else ""))
+    say(f"{view.name}: {status(view)}" + (f" ({reason})" if reason else ""))

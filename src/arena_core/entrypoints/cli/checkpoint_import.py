@@ -21,6 +21,7 @@ from arena_core.application.use_cases import UseCases
 from arena_core.domain.errors import Conflict
 from arena_core.domain.ids import Digest
 from arena_core.domain.parity import Parity
+from arena_core.entrypoints.cli.agent_words import status
 from arena_core.entrypoints.cli.connecting import connected, say_if_pending
 from arena_core.entrypoints.cli.conversions import Converted, Foreign, convert
 from arena_core.entrypoints.cli.destinations import Destination, experiment_for
@@ -29,7 +30,7 @@ from arena_core.entrypoints.cli.options import (
     operator,
     store_options,
 )
-from arena_core.entrypoints.cli.output import print_json
+from arena_core.entrypoints.cli.output import print_json, say
 from arena_core.entrypoints.library import Arena
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -254,14 +255,13 @@ def _print(outcome: Outcome, *, as_json: bool) -> None:
     if outcome.bundle is not None:
         click.echo(f"bundle:     {outcome.bundle}")
     if outcome.experiment is not None:
-        click.echo(f"experiment: {outcome.experiment} ({outcome.experiment_id})")
+        say(f"experiment: {outcome.experiment} ({outcome.experiment_id})")
     if outcome.agent is not None:
         _print_agent(outcome.agent)
 
 
 def _print_agent(agent: AgentView) -> None:
     state = agent.deployment
-    status = "Undeployed" if state is None else state.status.value
     why = f" ({state.reason})" if state is not None and state.reason else ""
-    click.echo(f"agent:      {agent.name} is {status}{why}")
+    say(f"agent:      {agent.name} is {status(agent)}{why}")
     say_if_pending(agent)

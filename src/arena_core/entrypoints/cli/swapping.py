@@ -9,6 +9,7 @@ from arena_core.application.resources import AgentView, DeploymentView
 from arena_core.domain.errors import Rejected
 from arena_core.domain.guards import Guard, Limit
 from arena_core.domain.swap import Ended, Outcome, Phase, Shadow
+from arena_core.entrypoints.cli.agent_words import line
 from arena_core.entrypoints.cli.connecting import settled
 from arena_core.entrypoints.cli.lookups import checkpoint_choice
 from arena_core.entrypoints.cli.options import (
@@ -165,12 +166,7 @@ def _guard(bake_s: float | None, limits: dict[str, float | None]) -> Guard | Non
 
 def _tell(before: AgentView, after: AgentView) -> None:
     """Say how it has ended, or what is still to come; status 1 if it has failed."""
-    chosen = after.checkpoint
-    status = "Undeployed" if after.deployment is None else after.deployment.status.value
-    click.echo(
-        f"{after.name}: {status}, {chosen.type.value} at step {chosen.step} "
-        f"({chosen.digest[:12]})"
-    )
+    say(line(after))
     if after.deployment is None:
         return
     told = _under_way(after.deployment)
