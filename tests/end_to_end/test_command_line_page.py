@@ -60,6 +60,6 @@ def test_the_page_leads_from_an_empty_store_to_an_agent_that_plays(tmp_path):
 def test_the_page_names_every_command(group):
     told = dict(TABLE.findall(page()))[group]
     rows = [row.split("|")[1] for row in told.splitlines() if row.startswith("|")]
-    named = set(re.findall(r"`(\w+)", "\n".join(rows)))
+    named = set(re.findall(r"`([\w-]+)", "\n".join(rows)))
     command = root.get_command(click.Context(root), group)
     assert set(command.commands) <= named
