@@ -362,5 +362,5 @@ def test_the_list_tells_the_project_and_when_a_training_ended(typed):
     shown = typed.said("experiment", "show", "one")
     ended = re.search(r"ended +(\S+ \S+Z)", shown).group(1)
     assert ended in row
-    assert re.search(r"asked for +\S+ \S+Z by operator:\S+", shown)
+    assert re.search(r"asked for +\S+ \S+Z by operator:\w+\s*$", shown, re.MULTILINE)
     assert "RECORDED" in shown

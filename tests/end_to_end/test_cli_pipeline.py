@@ -303,7 +303,7 @@ def test_a_stage_that_is_stale_says_why_until_it_is_run_again(chain):
     chain.run("experiment", "train", "first", "--wait")
     told = chain.said("pipeline", "show", "chain")
     assert "Succeeded (stale)" in told
-    why = re.search(r"Stage 2 is stale: (.*) \(events [\d, ]+\)", told)
+    why = re.search(r"Stage 2 is stale: (.*) \(events? [\d, ]+\)", told)
     assert why is not None
     chain.run("pipeline", "trigger", "chain", 2, "--wait")
     assert "stale" not in chain.said("pipeline", "show", "chain")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from arena_core.entrypoints.cli.output import print_figures
+from arena_core.entrypoints.cli.output import clauses, print_figures
 
 COLUMNS = ("AGENT", "MEAN RETURN", "95% INTERVAL", "MASK VIOLATIONS")
 ROWS = [("older", "483.00", "461.90 to 500.00", 0), ("[new]", "500.00", None, 0)]
@@ -41,3 +41,16 @@ def test_they_are_columns_where_there_is_none(shown):
         "95% INTERVAL     461.90 to 500.00",
         "MASK VIOLATIONS  0                 0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        (("It broke.", None, "because of 4"), "It broke; because of 4"),
+        (("It broke.",), "It broke."),
+        (("Stopped", "It was slow."), "Stopped; It was slow."),
+        ((None, ""), ""),
+    ],
+)
+def test_a_line_has_a_full_stop_at_its_end_only(parts, line):
+    assert clauses(*parts) == line

@@ -189,7 +189,7 @@ def choose(choice: CheckpointChoice, checkpoints: Sequence[C]) -> C:
     """
     if not checkpoints:
         raise Rejected(
-            "The experiment has no checkpoints: record one first.",
+            "The experiment has no checkpoints: train it first, or record one.",
             field="experiment_id",
         )
     match choice.type:

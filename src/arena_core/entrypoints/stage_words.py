@@ -144,7 +144,8 @@ def stale(cause: StaleCause) -> str:
     if not cause.positions:
         return cause.sentence
     where = ", ".join(map(str, cause.positions))
-    return f"{cause.sentence} (events {where})"
+    events = "event" if len(cause.positions) == 1 else "events"
+    return f"{cause.sentence} ({events} {where})"
 
 
 def condition(it: Condition) -> str:

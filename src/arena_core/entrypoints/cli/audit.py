@@ -22,6 +22,7 @@ from arena_core.entrypoints.cli.lookups import (
 )
 from arena_core.entrypoints.cli.options import administration, operator, store_options
 from arena_core.entrypoints.cli.output import (
+    clauses,
     print_json,
     print_json_lines,
     print_table,
@@ -182,7 +183,7 @@ def event_row(
         event.recorded_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         event.name,
         event.actor,
-        "; ".join(filter(None, why)) or None,
+        clauses(*why) or None,
         event.stream,
     )
 

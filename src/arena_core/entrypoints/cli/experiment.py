@@ -13,7 +13,7 @@ from arena_core.entrypoints.cli.experiment_metrics import metrics
 from arena_core.entrypoints.cli.lookups import find_experiment, find_project
 from arena_core.entrypoints.cli.options import administration, operator, store_options
 from arena_core.entrypoints.cli.output import print_json, print_table, say
-from arena_core.entrypoints.stage_words import by, time_of
+from arena_core.entrypoints.stage_words import time_of
 from arena_core.entrypoints.training_progress import Progress, words
 
 COLUMNS = (
@@ -142,7 +142,10 @@ def _training_facts(view: ExperimentView) -> list[tuple[str, object]]:
 
 
 def _hand(hand: Hand | None) -> str | None:
-    return None if hand is None else f"{time_of(hand.at)} {by('', hand).strip()}"
+    if hand is None:
+        return None
+    why = "" if hand.reason is None else f": {hand.reason}"
+    return f"{time_of(hand.at)} by {hand.actor}{why}"
 
 
 def _json(value: object) -> str:

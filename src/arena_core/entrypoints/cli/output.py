@@ -26,6 +26,12 @@ def print_json_lines(values: Iterable[object]) -> None:
         click.echo(visible_json(msgspec.json.encode(value).decode()))
 
 
+def clauses(*parts: str | None) -> str:
+    """Return what there is of `parts` in one line, where only the last has a stop."""
+    *before, last = list(filter(None, parts)) or [""]
+    return "; ".join([*(part.removesuffix(".") for part in before), last])
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print a line in which users may have written something."""
     click.echo(visible(text), err=err)

@@ -14,7 +14,7 @@ from arena_core.domain.stage_settings import StageType
 from arena_core.entrypoints.cli import screen
 from arena_core.entrypoints.cli.following import detachable, looks, say_if_it_serves
 from arena_core.entrypoints.cli.options import operator
-from arena_core.entrypoints.cli.output import say
+from arena_core.entrypoints.cli.output import clauses, say
 from arena_core.entrypoints.library import Arena
 from arena_core.entrypoints.pipeline_tree import trainings_of, tree
 from arena_core.entrypoints.stage_words import (
@@ -144,4 +144,4 @@ def _line(stage: StageView, training: Progress | None) -> str:
     causes = [f"stale: {stale(cause)}" for cause in stage.stale_because]
     head = f"{time_of(now)}  {stage.position} {name_of(stage)}: {stage.status.value}"
     said = dict.fromkeys([", ".join(done), note(stage, now)])  # once, if they agree
-    return "; ".join(filter(None, [head, *said, *causes]))
+    return clauses(head, *said, *causes)
